@@ -1,0 +1,115 @@
+"""Name -> class: what recipes, the command line and the conformance suite can build.
+
+Classes are named by where they live and imported when asked for, so reading this table costs
+nothing. A new stage is one file, its test and one line here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from calcarine.errors import InputError, UnknownNameError
+
+__all__ = ["Entry", "get", "names", "register", "registered_name"]
+
+Kind = Literal["stage", "stimulus", "model", "task", "settings"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where a class lives and how the conformance suite tries it.
+
+    Args:
+        target: ``"package.module:Class"``.
+        kind: What it is.
+        example: Shape of an input to try it with (one frame for a stage with memory).
+        settings: Constructor arguments for that try.
+        skip: Conformance checks that do not apply, each with its reason.
+    """
+
+    target: str
+    kind: Kind = "stage"
+    example: tuple[int, ...] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    skip: Mapping[str, str] = field(default_factory=dict)
+
+    def load(self) -> type:
+        """Import and return the class."""
+        module, _, name = self.target.partition(":")
+        return getattr(importlib.import_module(module), name)
+
+
+_SPIKES = {"gradient": "spikes are steps: their gradient is zero almost everywhere"}
+
+_entries: dict[str, Entry] = {
+    "image_patches": Entry("calcarine.stimuli.patches:ImagePatches", "stimulus"),
+    "training": Entry("calcarine.training.settings:TrainingSettings", "settings"),
+    "color_vision": Entry("calcarine.models.kotani2024:ColorVision", "model"),
+    "retina": Entry("calcarine.retina.retina:Retina", "model"),
+    "color_vision_task": Entry("calcarine.training.color_vision:ColorVisionTask", "task"),
+    "cone_activation": Entry(
+        "calcarine.retina.activation:ConeActivation",
+        example=(2, 3, 12, 10),
+        settings={"size": (12, 10)},
+    ),
+    "lateral_inhibition": Entry(
+        "calcarine.retina.inhibition:LateralInhibition", example=(2, 1, 12, 10)
+    ),
+    "retinal_spikes": Entry(
+        "calcarine.retina.spikes:RetinalSpikes", example=(3, 1, 6, 5), skip=_SPIKES
+    ),
+}
+
+
+def names(kind: Kind | None = None) -> list[str]:
+    """Return the registered names, of one kind or all."""
+    return sorted(name for name, entry in _entries.items() if kind in (None, entry.kind))
+
+
+def entry(name: str) -> Entry:
+    """Return the entry behind a name.
+
+    Raises:
+        UnknownNameError: With the closest known name.
+    """
+    if name not in _entries:
+        raise UnknownNameError("registered class", name, _entries)
+    return _entries[name]
+
+
+def get(name: str) -> type:
+    """Return the class behind a name.
+
+    Raises:
+        UnknownNameError: With the closest known name.
+    """
+    return entry(name).load()
+
+
+def registered_name(cls: type) -> str | None:
+    """Return the name a class is registered under, or ``None``."""
+    for name, candidate in _entries.items():
+        module, _, attribute = candidate.target.partition(":")
+        if attribute == cls.__name__ and module == cls.__module__:
+            return name
+    return None
+
+
+def register(name: str, target: str | type, **details: Any) -> None:
+    """Add a class of your own, so that recipes can name it.
+
+    Args:
+        name: Name for recipes, lower case with underscores.
+        target: The class, or ``"package.module:Class"``.
+        **details: Further fields of :class:`Entry`.
+
+    Raises:
+        InputError: If the name is taken by another class.
+    """
+    path = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
+    if name in _entries and _entries[name].target != path:
+        raise InputError(f"{name!r} already names {_entries[name].target}. Choose another name.")
+    _entries[name] = Entry(path, **details)

@@ -1,0 +1,325 @@
+"""The one loop over time.
+
+    outputs[t], state = stage(movie[t], state)      for t = 0, 1, ..., T-1
+
+Three ways to go through the loop, the same numbers from each:
+
+    scan       the stage's own fused pass over the whole sequence, where it defines one
+    compiled   chunks of plain steps through torch.compile
+    plain      one Python call per step
+
+Stopping after any step and going on with the returned state equals running through.
+
+Axes    T time, first | B batch, second | ... whatever the stage takes
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Literal
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from jaxtyping import Shaped
+from torch import Tensor, nn
+
+from calcarine.errors import CalcarineWarning, InputError, RunError, ShapeError, UnknownNameError
+from calcarine.files import atomic_file
+from calcarine.stage import DynamicStage, FusedStage, Pathway
+
+__all__ = ["COMPILE_FROM_STEPS", "Recorder", "Recording", "run"]
+
+Engine = Literal["auto", "scan", "compiled", "plain"]
+
+COMPILE_FROM_STEPS = 500
+"""Movies of at least this many steps are compiled by default: compiling takes about ten seconds."""
+
+CHUNK_STEPS = 20
+SLAB_STEPS = 256
+
+_compiled: WeakKeyDictionary[nn.Module, Callable[..., Any]] = WeakKeyDictionary()
+
+
+class Recording:
+    """Where one recorded variable goes: memory, or a ``.npy`` file written as time goes by.
+
+    Args:
+        path: File to stream to. ``None`` keeps the values in memory.
+        every: Keep every n-th step only, starting with the first.
+
+    Raises:
+        InputError: If ``path`` exists already or does not end in ``.npy``.
+    """
+
+    def __init__(self, path: str | Path | None = None, *, every: int = 1) -> None:
+        self.path = None if path is None else Path(path)
+        if self.path is not None and self.path.suffix != ".npy":
+            raise InputError(f"Recording expected a path ending in .npy, got {self.path}.")
+        if self.path is not None and self.path.exists():
+            raise InputError(f"Recording would overwrite {self.path}. Choose another name.")
+        if every < 1:
+            raise InputError(f"Recording expected every >= 1, got {every}.")
+        self.every = every
+        self._values: Tensor | np.ndarray | None = None
+        self._steps: list[Tensor] = []
+        self._file: Any = None
+        self._stack = ExitStack()
+
+    @property
+    def values(self) -> Any:
+        """What was recorded, axes (time, batch, ...): a tensor, or a memory-mapped array."""
+        if self._values is None:
+            raise RunError("Recording holds nothing yet. Pass it to simulate.run(record=...).")
+        return self._values
+
+    def _open(self, example: Tensor, steps: int) -> None:
+        if self._values is not None:
+            raise InputError("Recording already holds a run. Make a new Recording for each run.")
+        if self.path is None:
+            return
+        kept = (steps + self.every - 1) // self.every
+        dtype = _as_array(example).dtype
+        self._file = self._stack.enter_context(atomic_file(self.path))
+        header = {
+            "descr": np.lib.format.dtype_to_descr(dtype),
+            "fortran_order": False,
+            "shape": (kept, *example.shape),
+        }
+        np.lib.format.write_array_header_2_0(self._file, header)
+
+    def _append(self, value: Tensor, step: int, steps: int) -> None:
+        if step == 0:
+            self._open(value, steps)
+        if step % self.every:
+            return
+        if self._file is None:
+            self._steps.append(value.detach().clone())
+        else:
+            self._file.write(np.ascontiguousarray(_as_array(value)).tobytes())
+
+    def _close(self, failure: BaseException | None) -> None:
+        if failure is not None:
+            self._stack.__exit__(type(failure), failure, failure.__traceback__)
+        elif self.path is None:
+            self._values = torch.stack(self._steps)
+        else:
+            self._stack.close()
+            self._values = np.load(self.path, mmap_mode="r", allow_pickle=False)
+        self._steps = []
+        self._file = None
+
+
+def _as_array(value: Tensor) -> np.ndarray:
+    value = value.detach().cpu()
+    return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+
+
+class Recorder:
+    """Taps named inner stages of a model while it runs.
+
+    A name is the path of an inner stage (``"v1.excitatory"``: what that stage puts out) or of a
+    field of its state (``"v1.excitatory.v"``: its membrane voltage). When a stage runs several
+    times within a step, the last value counts.
+
+    Args:
+        stage: The model.
+        record: Name to :class:`Recording`.
+
+    Raises:
+        UnknownNameError: If a name leads nowhere; the message lists what there is.
+    """
+
+    def __init__(self, stage: nn.Module, record: Mapping[str, Recording]) -> None:
+        self._record = dict(record)
+        self._latest: dict[str, Tensor] = {}
+        self._hooks = [self._tap(stage, name) for name in self._record]
+
+    def _tap(self, stage: nn.Module, name: str) -> Any:
+        modules = dict(stage.named_modules())
+        path, field = (
+            (name, None) if name in modules else (name.rpartition(".")[0], name.split(".")[-1])
+        )
+        if path not in modules or (field and not isinstance(modules[path], DynamicStage)):
+            raise UnknownNameError("inner stage to record", name, [n for n in modules if n])
+
+        def keep(module: nn.Module, inputs: Any, output: Any) -> None:
+            if field is None:
+                value = output[0] if isinstance(output, tuple) else output
+            else:
+                value = getattr(output[1], field, None)
+                if value is None:
+                    known = [f"{path}.{f}".lstrip(".") for f in getattr(output[1], "_fields", ())]
+                    raise UnknownNameError("variable to record", name, known)
+            self._latest[name] = value
+
+        return modules[path].register_forward_hook(keep)
+
+    def keep_step(self, step: int, steps: int) -> None:
+        """Pass what the taps saw in this step on to the recordings."""
+        for name, recording in self._record.items():
+            if name not in self._latest:
+                raise RunError(f"{name!r} is part of the model but took no part in step {step}.")
+            recording._append(self._latest.pop(name), step, steps)
+
+    def close(self, failure: BaseException | None = None) -> None:
+        """Remove the taps; finish the recordings, or drop unfinished files after a failure."""
+        for hook in self._hooks:
+            hook.remove()
+        for recording in self._record.values():
+            recording._close(failure)
+
+
+def run(
+    stage: nn.Module,
+    movie: Shaped[Tensor, "T B ..."],
+    state: Any = None,
+    record: Mapping[str, Recording] | None = None,
+    *,
+    engine: Engine = "auto",
+) -> tuple[Shaped[Tensor, "T B ..."], Any]:
+    """Run a stage over a movie.
+
+    Args:
+        stage: A :class:`DynamicStage`, or any module without memory, which sees frame by frame.
+        movie: Input with axes (time, batch, ...).
+        state: Where to go on from; ``None`` starts at rest.
+        record: Inner variables to keep, for example ``{"v1.excitatory": Recording()}``. Recording
+            goes step by step.
+        engine: ``"auto"`` takes the stage's ``scan`` when it has one, compiles long movies when a
+            compiler is there, and steps otherwise. The other names force one way.
+
+    Returns:
+        Outputs with axes (time, batch, ...), and the state after the last step (``None`` for a
+        stage without memory).
+
+    Raises:
+        ShapeError: If the movie has no time step or fewer than two axes.
+        InputError: If an engine is forced that the stage or the recording does not allow.
+    """
+    if movie.ndim < 2 or movie.shape[0] == 0:
+        raise ShapeError(
+            "simulate.run expected a movie with axes (time, batch, ...) and at least one time "
+            f"step, got shape {tuple(movie.shape)}. For one frame call the stage itself."
+        )
+    if state is None and isinstance(stage, DynamicStage):
+        state = stage.initial_state(movie[0])
+    _check_engine(stage, bool(record), engine)
+    if record:
+        return _run_recorded(stage, movie, state, record)
+    if engine == "plain":
+        return _run_plain(stage, movie, state)
+    if engine == "scan" and isinstance(stage, FusedStage):
+        return stage.scan(movie, state)
+    if engine == "compiled":
+        return _run_compiled(stage, movie, state)
+    compiled = movie.shape[0] >= COMPILE_FROM_STEPS and compiler_found(movie)
+    return _run_fastest(stage, movie, state, compiled=compiled)
+
+
+def _check_engine(stage: nn.Module, recording: bool, engine: Engine) -> None:
+    if engine not in ("auto", "scan", "compiled", "plain"):
+        raise UnknownNameError("engine", engine, ["auto", "scan", "compiled", "plain"])
+    if engine == "scan" and not isinstance(stage, FusedStage):
+        raise InputError(f"{type(stage).__name__} defines no scan. Use engine='auto'.")
+    if recording and engine in ("scan", "compiled"):
+        raise InputError(f"Recording goes step by step. Use engine='plain' instead of {engine!r}.")
+
+
+def compiler_found(like: Tensor) -> bool:
+    """Say whether torch.compile can produce code for the device of ``like``."""
+    if like.device.type == "cpu":
+        return shutil.which(os.environ.get("CXX", "g++")) is not None
+    return like.device.type == "cuda"
+
+
+def _step(stage: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+    return stage(x, state) if isinstance(stage, DynamicStage) else (stage(x), None)
+
+
+def _run_plain(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
+    outputs = []
+    for frame in movie.unbind(0):
+        output, state = _step(stage, frame, state)
+        outputs.append(output)
+    return torch.stack(outputs), state
+
+
+def _run_recorded(
+    stage: nn.Module, movie: Tensor, state: Any, record: Mapping[str, Recording]
+) -> tuple[Tensor, Any]:
+    recorder = Recorder(stage, record)
+    outputs = []
+    try:
+        for step, frame in enumerate(movie.unbind(0)):
+            output, state = _step(stage, frame, state)
+            recorder.keep_step(step, movie.shape[0])
+            outputs.append(output)
+    except BaseException as failure:
+        recorder.close(failure)
+        raise
+    recorder.close()
+    return torch.stack(outputs), state
+
+
+def _run_fastest(
+    stage: nn.Module, movie: Tensor, state: Any, *, compiled: bool
+) -> tuple[Tensor, Any]:
+    if isinstance(stage, FusedStage):
+        return stage.scan(movie, state)
+    if isinstance(stage, Pathway):
+        return _run_pathway(stage, movie, state, compiled=compiled)
+    return (_run_compiled if compiled else _run_plain)(stage, movie, state)
+
+
+def _run_pathway(
+    stage: Pathway, movie: Tensor, state: Any, *, compiled: bool
+) -> tuple[Tensor, Any]:
+    """Run part after part over slabs of time, so that every part takes its own fastest way.
+
+    A pathway has no feedback, so a part may run ahead of those behind it; slabs bound the memory.
+    """
+    states = list(state.stages)
+    outputs = []
+    for slab in movie.split(SLAB_STEPS):
+        for index, name in enumerate(stage.order):
+            part = getattr(stage, name)
+            slab, states[index] = _run_fastest(part, slab, states[index], compiled=compiled)
+        outputs.append(slab)
+    return torch.cat(outputs), type(state)(tuple(states))
+
+
+def _chunk(stage: nn.Module, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
+    return _run_plain(stage, frames, state)
+
+
+def _run_compiled(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
+    if stage not in _compiled:
+        _compiled[stage] = torch.compile(_chunk, dynamic=False)
+    whole = movie.shape[0] - movie.shape[0] % CHUNK_STEPS
+    outputs, after = [], state
+    try:
+        # One code object serves every stage, so the usual limit of 8 variants would be met soon.
+        with torch._dynamo.config.patch(recompile_limit=256):
+            for frames in movie[:whole].split(CHUNK_STEPS) if whole else ():
+                chunk, after = _compiled[stage](stage, frames, after)
+                outputs.append(chunk)
+    except Exception as error:
+        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+            raise
+        warnings.warn(
+            f"torch.compile failed for {type(stage).__name__} ({type(error).__name__}); running "
+            "plain steps instead. Pass engine='plain' to silence this.",
+            CalcarineWarning,
+            stacklevel=3,
+        )
+        return _run_plain(stage, movie, state)
+    if whole < movie.shape[0]:
+        rest, after = _run_plain(stage, movie[whole:], after)
+        outputs.append(rest)
+    return torch.cat(outputs), after
