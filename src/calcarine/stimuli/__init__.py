@@ -1,0 +1,41 @@
+"""What the eye looks at: images, noise, crops of photographs, data sets."""
+
+from __future__ import annotations
+
+from calcarine.stimuli.datasets import (
+    Digits,
+    LabeledImage,
+    NamedImages,
+    StreamedImages,
+    digits,
+    named_images,
+)
+from calcarine.stimuli.images import load_image, save_image
+from calcarine.stimuli.light import luminance
+from calcarine.stimuli.noise import pink_noise, white_noise
+from calcarine.stimuli.patches import ImagePatches
+from calcarine.stimuli.samples import (
+    HELD_OUT_SAMPLES,
+    TRAINING_SAMPLES,
+    sample_image,
+    sample_image_names,
+)
+
+__all__ = [
+    "HELD_OUT_SAMPLES",
+    "TRAINING_SAMPLES",
+    "Digits",
+    "ImagePatches",
+    "LabeledImage",
+    "NamedImages",
+    "StreamedImages",
+    "digits",
+    "load_image",
+    "luminance",
+    "named_images",
+    "pink_noise",
+    "sample_image",
+    "sample_image_names",
+    "save_image",
+    "white_noise",
+]
