@@ -142,21 +142,20 @@ class Recorder:
 
     def _tap(self, stage: nn.Module, name: str) -> Any:
         modules = dict(stage.named_modules())
-        path, field = (
-            (name, None) if name in modules else (name.rpartition(".")[0], name.split(".")[-1])
-        )
+        path, field = (name, "") if name in modules else name.rpartition(".")[::2]
+        inner = [n for n in modules if n]
         if path not in modules or (field and not isinstance(modules[path], DynamicStage)):
-            raise UnknownNameError("inner stage to record", name, [n for n in modules if n])
+            raise UnknownNameError("inner stage to record", name, inner)
 
         def keep(module: nn.Module, inputs: Any, output: Any) -> None:
-            if field is None:
-                value = output[0] if isinstance(output, tuple) else output
-            else:
-                value = getattr(output[1], field, None)
-                if value is None:
-                    known = [f"{path}.{f}".lstrip(".") for f in getattr(output[1], "_fields", ())]
-                    raise UnknownNameError("variable to record", name, known)
-            self._latest[name] = value
+            if not field:
+                self._latest[name] = output[0] if isinstance(output, tuple) else output
+                return
+            state = output[1]
+            if field not in state._fields:
+                fields = [f"{path}.{f}".lstrip(".") for f in state._fields]
+                raise UnknownNameError("variable to record", name, [*fields, *inner])
+            self._latest[name] = getattr(state, field)
 
         return modules[path].register_forward_hook(keep)
 
@@ -299,13 +298,15 @@ def _chunk(stage: nn.Module, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
 
 
 def _run_compiled(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
-    if stage not in _compiled:
-        _compiled[stage] = torch.compile(_chunk, dynamic=False)
     whole = movie.shape[0] - movie.shape[0] % CHUNK_STEPS
     outputs, after = [], state
     try:
         # One code object serves every stage, so the usual limit of 8 variants would be met soon.
-        with torch._dynamo.config.patch(recompile_limit=256):
+        # The compiler warns about its own internals; nothing of that is for the caller.
+        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=256):
+            warnings.simplefilter("ignore")
+            if stage not in _compiled:
+                _compiled[stage] = torch.compile(_chunk, dynamic=False)
             for frames in movie[:whole].split(CHUNK_STEPS) if whole else ():
                 chunk, after = _compiled[stage](stage, frames, after)
                 outputs.append(chunk)
