@@ -229,7 +229,8 @@ def _compiles(stage: nn.Module, x: Tensor) -> str | None:
 def _recipe_round_trip(stage: nn.Module, x: Tensor) -> str | None:
     if registry.registered_name(type(stage)) is None:
         return "not registered, so recipes cannot name it"
-    model = recipe.schema(type(stage))
+    cls: Any = type(stage)
+    model = recipe.schema(cls)
     missing = [n for n in model.model_fields if n != "type" and not hasattr(stage, n)]
     if missing:
         raise _CheckError(

@@ -1,0 +1,98 @@
+"""D, filling in what the cells between the cones of one type did not see: a U-Net.
+
+    per level   two 3 x 3 convolutions, reflect-padded, without bias, each followed by ReLU
+    down        2 x 2 max-pooling            up   2 x 2 transposed convolution, joined to the skip
+    read-out    1 x 1 convolution with bias
+
+Axes    B batch | K latent | H W lattice of cells
+Source  kotani2024, appendix; ronneberger2015 (form). Widths: 16-32-64 sandbox, 16-32-64-128 full.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from calcarine.cortex.reflect_convolution import reflect_convolution
+from calcarine.errors import InputError, ShapeError
+from calcarine.stage import Stage
+
+__all__ = ["Demosaicing"]
+
+
+class _Level(nn.Module):
+    """Two rectified 3 x 3 convolutions at one resolution."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(inputs, outputs, 3, bias=False)
+        self.second = nn.Conv2d(outputs, outputs, 3, bias=False)
+
+    def forward(self, *sources: Tensor) -> Tensor:
+        x = reflect_convolution(self.first.weight, *sources)
+        return reflect_convolution(self.second.weight, x)
+
+
+class Demosaicing(Stage):
+    """U-Net from injected signals to the percept; the size is kept, any size of at least 8.
+
+    Under ``torch.autocast`` the convolutions multiply in the lower precision; the linear read-out
+    stays in full precision, because the prediction error is a small difference of its outputs.
+
+    Args:
+        latent: Channels in and out.
+        widths: Channels per level, finest first.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ("kotani2024", "ronneberger2015")
+
+    def __init__(self, latent: int = 8, widths: tuple[int, ...] = (16, 32, 64)) -> None:
+        super().__init__()
+        if len(widths) < 1 or min(widths) < 1 or latent < 1:
+            raise InputError(
+                f"Demosaicing expected positive channels, got latent {latent}, widths {widths}."
+            )
+        self.latent, self.widths = latent, tuple(widths)
+        self.down = nn.ModuleList(_Level(i, o) for i, o in pairwise((latent, *widths)))
+        rising = list(pairwise(reversed(widths)))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 2, stride=2) for i, o in rising)
+        self.join = nn.ModuleList(_Level(2 * o, o) for _, o in rising)
+        self.readout = nn.Conv2d(widths[0], latent, 1)
+        for weight in self.parameters():
+            if weight.ndim == 4:  # 1.3 times faster on the CPU than the default layout
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, x: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K H W"]:
+        """Map injected signals to a percept.
+
+        Raises:
+            ShapeError: If the channels differ, or a level would be smaller than 2 x 2.
+        """
+        smallest = 2 ** len(self.widths)
+        if x.ndim != 4 or x.shape[1] != self.latent or min(x.shape[2:]) < smallest:
+            raise ShapeError(
+                f"Demosaicing expected axes (batch, {self.latent}, height, width) with sides of at "
+                f"least {smallest}, got shape {tuple(x.shape)}."
+            )
+        dtype = x.dtype
+        skips = []
+        for index, level in enumerate(self.down):
+            x = level(F.max_pool2d(x, 2) if index else x)
+            skips.append(x)
+        skips.pop()
+        for up, join in zip(self.up, self.join, strict=True):
+            skip = skips.pop()
+            x = join(skip, _fit(up(x), skip))
+        with torch.autocast(x.device.type, enabled=False):
+            return self.readout(x.to(dtype))
+
+
+def _fit(x: Tensor, like: Tensor) -> Tensor:
+    """Extend by the row or column that pooling dropped when a side was odd."""
+    rows, columns = like.shape[2] - x.shape[2], like.shape[3] - x.shape[3]
+    return F.pad(x, (0, columns, 0, rows), mode="replicate") if rows or columns else x

@@ -1,0 +1,31 @@
+"""Training: one driver for everything that learns, by gradient or by local rule.
+
+task       what is learned            Task, GradientTask, Step
+settings   how long, fast and often   TrainingSettings, default_snapshots
+fit        the loop: schedule, gradient guard, logs, checkpoints, resuming
+weights    of a finished run          load_weights, snapshot_ages, read_log
+"""
+
+from __future__ import annotations
+
+from calcarine.training.driver import FitResult, fit
+from calcarine.training.loggers import Logger, read_log
+from calcarine.training.schedule import learning_rate
+from calcarine.training.settings import TrainingSettings, default_snapshots
+from calcarine.training.snapshots import load_weights, snapshot_ages
+from calcarine.training.task import GradientTask, Step, Task
+
+__all__ = [
+    "FitResult",
+    "GradientTask",
+    "Logger",
+    "Step",
+    "Task",
+    "TrainingSettings",
+    "default_snapshots",
+    "fit",
+    "learning_rate",
+    "load_weights",
+    "read_log",
+    "snapshot_ages",
+]

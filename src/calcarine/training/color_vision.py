@@ -1,0 +1,124 @@
+"""Learning colour vision from photographs behind a moving eye.
+
+    photograph -> linear RGB -> cone signals -> retina -> optic nerve, two fixations
+    cortex         predicts the second fixation from the first; this is all it learns from
+    percept_scope  percept of the first fixation -> linear RGB      (a window for us, no teacher)
+    mosaic_scope   cone identities -> cone types                    (the same)
+
+Source  kotani2024, the sandbox variant
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from calcarine.color import ConeSpace
+from calcarine.errors import InputError
+from calcarine.models.kotani2024 import ColorVision
+from calcarine.probes.neural_scope import mosaic_scope, percept_scope
+from calcarine.retina import Retina
+from calcarine.retina.eye_motion import crop_center
+from calcarine.stimuli import ImagePatches
+from calcarine.training.precision import multiply_in, resolve_precision
+from calcarine.training.task import GradientTask
+
+__all__ = ["ColorVisionTask"]
+
+
+class ColorVisionTask(GradientTask):
+    """The colour cortex, its two scopes, the eye and the photographs it looks at.
+
+    Args:
+        stimuli: Photographs; crops of at least the retina's ``scene_size``.
+        retina: The eye.
+        cortex: The cortex, of the retina's size.
+        batch_size: Photographs per update. kotani2024: 8.
+        precision: In which precision convolutions multiply while learning: ``"fp32"``, ``"bf16"``
+            with sums in fp32, or ``"auto"``, bf16 where the hardware has matrix units for it.
+    """
+
+    sources: ClassVar[tuple[str, ...]] = ("kotani2024",)
+
+    def __init__(
+        self,
+        *,
+        stimuli: ImagePatches,
+        retina: Retina,
+        cortex: ColorVision,
+        batch_size: int = 8,
+        precision: Literal["auto", "fp32", "bf16"] = "auto",
+    ) -> None:
+        if batch_size < 1:
+            raise InputError(f"ColorVisionTask expected batch_size >= 1, got {batch_size}.")
+        if cortex.size != retina.size:
+            raise InputError(
+                f"The retina has {retina.size} x {retina.size} cells, the cortex expects "
+                f"{cortex.size} x {cortex.size}. Set cortex.size={retina.size}."
+            )
+        if min(stimuli.size) < retina.scene_size:
+            raise InputError(
+                f"The eye moves over scenes of {retina.scene_size} px, the stimuli are crops of "
+                f"{stimuli.size}. Set stimuli.size={retina.scene_size}."
+            )
+        if retina.frames < 2 or retina.spikes is not None:
+            raise InputError(
+                "The cortex learns from at least two fixations of graded signals. Set "
+                "retina.frames=2 and retina.spikes=null."
+            )
+        self.stimuli, self.batch_size, self.precision = stimuli, batch_size, precision
+        self.retina = retina.train()
+        self.cortex = cortex
+        self.space = ConeSpace(retina.peaks_nm)
+        self.percept_scope = percept_scope(cortex.latent, cortex.border)
+        self.mosaic_scope = mosaic_scope(cortex.latent, len(retina.peaks_nm), cortex.border)
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return what learns; the retina's mosaic comes along as a buffer."""
+        return {
+            "cortex": self.cortex,
+            "percept_scope": self.percept_scope,
+            "mosaic_scope": self.mosaic_scope,
+            "retina": self.retina,
+        }
+
+    def objectives(self) -> dict[str, list[nn.Parameter]]:
+        """Return one objective each for the cortex and the scopes."""
+        learning = {n: m for n, m in self.modules().items() if n != "retina"}
+        return {name: list(module.parameters()) for name, module in learning.items()}
+
+    def draw(
+        self, generator: torch.Generator
+    ) -> tuple[Float[Tensor, "B 3 S S"], Float[Tensor, "B T S S"]]:
+        """Draw photographs; return them as linear RGB and as cone signals."""
+        device = self.retina.mosaic.device
+        image = self.stimuli.draw(self.batch_size, generator, device=device)
+        linear = self.space.srgb_to_linear(image)
+        return linear, self.space.linear_to_cones(linear)
+
+    def losses(self, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
+        """Draw a batch and return the prediction error and the losses of the scopes."""
+        return self.losses_on(*self.draw(generator), generator)
+
+    def losses_on(
+        self,
+        linear: Float[Tensor, "B 3 S S"],
+        scene: Float[Tensor, "B T S S"],
+        generator: torch.Generator,
+    ) -> dict[str, Float[Tensor, ""]]:
+        """Return the losses on given photographs."""
+        with torch.no_grad():
+            eye = self.retina(scene, generator)
+            seen = self.retina.sampling(crop_center(linear, self.retina.window))
+        with multiply_in(resolve_precision(self.precision, scene.device), scene.device):
+            prediction = self.cortex.predict(eye.optic_nerve, eye.eye_shift)
+        first = prediction.percept[:: self.retina.frames - 1]
+        identity = self.cortex.identity.unit()[None]
+        return {
+            "cortex": self.cortex.prediction_loss(prediction, eye.optic_nerve),
+            "percept_scope": self.percept_scope.loss(first, seen),
+            "mosaic_scope": self.mosaic_scope.loss(identity, self.retina.mosaic[None]),
+        }

@@ -1,0 +1,244 @@
+"""The one loop that every learning task goes through, by gradient or by local rule.
+
+    update -> (log) -> (snapshot) -> (checkpoint) -> update -> ...
+
+What lies on disk is always a state between two updates, so a run that was interrupted or killed and
+then resumed has the weights, the log and the counts of one that never stopped, bit for bit (on the
+same device, with operations that are themselves deterministic).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from calcarine.errors import NonFiniteError
+from calcarine.training.checkpoint import write_checkpoint
+from calcarine.training.folder import (
+    begin_run,
+    check_space,
+    continue_run,
+    run_identity,
+    write_recipe,
+)
+from calcarine.training.interrupt import Interrupt
+from calcarine.training.loggers import Logger, open_loggers
+from calcarine.training.progress import Progress, open_progress
+from calcarine.training.session import Session, find_device, own_random_state
+from calcarine.training.settings import TrainingSettings
+from calcarine.training.snapshots import write_snapshot
+from calcarine.training.task import Task
+from calcarine.training.weights import nonfinite
+
+__all__ = ["FitResult", "fit"]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """How a training run ended.
+
+    Attributes:
+        updates: Number of updates done since the run began.
+        status: ``"finished"``, or ``"interrupted"`` when it was asked to stop and can be resumed.
+        skipped: Number of non-finite gradient steps skipped since the run began.
+        seconds: Duration of this call.
+        scalars: Everything the last update returned, as numbers.
+        folder: The run's folder.
+    """
+
+    updates: int
+    status: Literal["finished", "interrupted"]
+    skipped: int
+    seconds: float
+    scalars: dict[str, float]
+    folder: Path
+
+    @property
+    def losses(self) -> dict[str, float]:
+        """Losses of the last update by objective; empty for a task without gradient."""
+        return {n[5:]: value for n, value in self.scalars.items() if n.startswith("loss/")}
+
+
+def fit(
+    task: Task,
+    settings: TrainingSettings,
+    folder: str | Path,
+    *,
+    recipe: Mapping[str, Any],
+    seed: int,
+    resume: bool = False,
+    progress: bool = True,
+    device: torch.device | str | None = None,
+) -> FitResult:
+    """Let a task learn.
+
+    Ctrl-C and SIGTERM finish the current update, save a checkpoint and return with the status
+    ``"interrupted"``; a second Ctrl-C raises ``KeyboardInterrupt`` at once.
+
+    Args:
+        task: What is learned.
+        settings: How long, how fast, and how often it is saved and logged.
+        folder: The run's folder: new or empty, or with ``resume`` that of an earlier run.
+        recipe: What describes the run, as plain data; kept with every checkpoint and written to
+            ``recipe.yaml`` unless the caller has done so.
+        seed: Seed of everything random inside the run. Torch's global random state is left as it
+            was.
+        resume: Continue from the latest checkpoint in ``folder``, bit for bit.
+        progress: Whether to show progress on standard error.
+        device: Where to learn; the modules are moved there. Left out, they stay where they are.
+
+    Raises:
+        InputError: If the folder, the seed or the task cannot be used.
+        CheckpointError: If there is nothing to resume, it is damaged, or of another recipe; or if
+            a checkpoint cannot be written.
+        NonFiniteError: If gradients stay non-finite, or weights have diverged.
+    """
+    started = time.perf_counter()
+    folder = Path(folder)
+    identity = run_identity(recipe, settings, seed)
+    checkpoint = continue_run(folder, identity) if resume else None
+    if checkpoint is None:
+        begin_run(folder)
+    place = find_device(task, device)
+    with own_random_state(seed, place):
+        session = Session(task, settings, seed=seed, device=place)
+        if checkpoint is None:
+            run_id = uuid.uuid4().hex
+        else:
+            session.restore(checkpoint)
+            run_id = checkpoint.run_id
+        saver = _Saver(folder, session, identity, run_id)
+        saver.open()
+        with (
+            contextlib.closing(
+                open_loggers(
+                    settings, folder, update=session.done, run_id=run_id, recipe=identity["recipe"]
+                )
+            ) as loggers,
+            contextlib.closing(
+                open_progress(settings.updates, session.done, shown=progress)
+            ) as shown,
+            Interrupt() as interrupt,
+        ):
+            _learn(session, saver, loggers, shown, interrupt)
+    return FitResult(
+        updates=session.done,
+        status="finished" if session.done >= settings.updates else "interrupted",
+        skipped=session.learner.guard.total,
+        seconds=time.perf_counter() - started,
+        scalars=session.scalars(),
+        folder=folder,
+    )
+
+
+def _learn(
+    session: Session, saver: _Saver, loggers: Logger, shown: Progress, interrupt: Interrupt
+) -> None:
+    """Update until the end or an interrupt; save what is due after each update."""
+    settings = session.settings
+    if session.done == 0:
+        saver.snapshot(loggers)
+    while session.done < settings.updates and not interrupt.requested:
+        try:
+            session.advance()
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"{error} This was update {session.done + 1}. {saver.last_good()}"
+            ) from error
+        shown.advance(session.done)
+        if session.done % settings.log_every == 0 or session.done in (1, settings.updates):
+            scalars = _log_line(session)
+            loggers.log(session.done, scalars)
+            shown.values(scalars)
+        if session.done in saver.ages:
+            saver.snapshot(loggers)
+        if session.done % settings.checkpoint_every == 0:
+            saver.checkpoint(loggers)
+    if saver.saved != session.done:
+        saver.checkpoint(loggers)
+    if session.done < settings.updates:
+        shown.note(
+            f"Interrupted and saved after update {session.done} of {settings.updates}. Resume to "
+            f"continue: {saver.folder}"
+        )
+
+
+def _log_line(session: Session) -> dict[str, float]:
+    line = {"learning_rate": session.rate, **session.scalars()}
+    guard = session.learner.guard
+    return {**line, "skipped": guard.total} if guard.skipped else line
+
+
+class _Saver:
+    """Writes a session's checkpoints and snapshots, never diverged ones."""
+
+    def __init__(
+        self, folder: Path, session: Session, identity: dict[str, Any], run_id: str
+    ) -> None:
+        self.folder = folder
+        self.ages = frozenset(session.settings.snapshot_ages)
+        self.saved = session.done
+        self._session = session
+        self._identity = identity
+        self._run_id = run_id
+
+    def open(self) -> None:
+        """Check the room on the disk; put down the first checkpoint and the recipe."""
+        session = self._session
+        tensors = [t for m in session.modules.values() for t in m.state_dict().values()]
+        size = sum(t.numel() * t.element_size() for t in tensors)
+        due = sum(age >= session.done for age in self.ages)
+        # Adam keeps two means per weight; one checkpoint more than kept while it is written.
+        check_space(self.folder, size * (3 * (session.settings.keep_checkpoints + 1) + due))
+        if session.done == 0:
+            self.checkpoint(None)
+        write_recipe(self.folder, self._identity)
+
+    def checkpoint(self, loggers: Logger | None) -> None:
+        """Save everything needed to continue; log lines reach the disk before it."""
+        session = self._session
+        self._refuse_diverged()
+        if loggers is not None:
+            loggers.flush()
+        write_checkpoint(
+            self.folder,
+            modules=session.modules,
+            update=session.done,
+            training=session.capture(),
+            identity=self._identity,
+            run_id=self._run_id,
+            keep=session.settings.keep_checkpoints,
+        )
+        self.saved = session.done
+
+    def snapshot(self, loggers: Logger) -> None:
+        """Save the weights for good when this age is asked for, and the task's pictures."""
+        session = self._session
+        if session.done not in self.ages:
+            return
+        self._refuse_diverged()
+        write_snapshot(self.folder, session.modules, update=session.done)
+        with torch.no_grad():
+            for name, picture in session.task.images().items():
+                loggers.image(name, session.done, picture)
+
+    def last_good(self) -> str:
+        """Say where the last checkpoint is."""
+        return f"The last checkpoint, of update {self.saved}, is in {self.folder}."
+
+    def _refuse_diverged(self) -> None:
+        names = nonfinite(self._session.modules)
+        if names:
+            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+            raise NonFiniteError(
+                f"After update {self._session.done} these weights hold NaN or infinity: "
+                f"{', '.join(names[:5])}{more}. They were not saved. {self.last_good()} Lower the "
+                "learning rate, or look for NaN in the data."
+            )

@@ -1,0 +1,220 @@
+"""One gradient step on several objectives at once.
+
+    g = d(sum of losses) / d(parameters)      one backward pass, since objectives share no parameter
+    every objective: skip if its loss or |g| is not finite, scale g to clip_norm, Adam
+
+The host waits once per step, for losses and norms together.
+
+Source  kingma2015 (Adam)
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from calcarine.errors import CheckpointError, InputError, ShapeError
+from calcarine.training.guard import Guard
+from calcarine.training.settings import TrainingSettings
+
+__all__ = ["GradientLearner"]
+
+
+class GradientLearner:
+    """The optimisers of a task's objectives behind one guard.
+
+    Args:
+        objectives: Parameters by objective; no parameter belongs to two.
+        modules: The task's modules; every parameter must be part of one, or it would not be saved.
+        settings: Adam's settings, clipping, and how many non-finite steps are borne.
+
+    Attributes:
+        rate: Learning rate of the next step, set by the driver.
+        guard: Counts of skipped steps.
+    """
+
+    def __init__(
+        self,
+        objectives: Mapping[str, list[nn.Parameter]],
+        modules: Mapping[str, nn.Module],
+        settings: TrainingSettings,
+    ) -> None:
+        self._objectives = {name: list(parameters) for name, parameters in objectives.items()}
+        self._names = {
+            id(parameter): f"{module}.{name}"
+            for module, part in modules.items()
+            for name, parameter in part.named_parameters()
+        }
+        self._check_ownership()
+        self._parameters = [p for group in self._objectives.values() for p in group]
+        self._optimisers = {
+            name: _adam(parameters, settings) for name, parameters in self._objectives.items()
+        }
+        self._clip_norm = settings.clip_norm
+        self._reach_checked = False
+        self.rate = settings.learning_rate
+        self.guard = Guard(self._objectives, limit=settings.max_nonfinite_in_a_row)
+
+    def descend(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        """Make one step on every objective whose loss and gradient are finite.
+
+        Args:
+            losses: One scalar per objective, by name.
+
+        Returns:
+            ``loss/<objective>`` and ``grad_norm/<objective>`` (before clipping) as numbers.
+
+        Raises:
+            InputError: If losses and objectives do not fit together.
+            NonFiniteError: If non-finite steps persist.
+        """
+        self._check_losses(losses)
+        for parameter in self._parameters:
+            parameter.grad = None
+        torch.autograd.backward([losses[name] for name in self._objectives])
+        gradients = {
+            name: [p.grad for p in parameters if p.grad is not None]
+            for name, parameters in self._objectives.items()
+        }
+        values, norms = _on_host(losses, gradients)
+        for name, optimiser in self._optimisers.items():
+            if not self.guard.admits(name, loss=values[name], norm=norms[name]):
+                continue
+            if self._clip_norm is not None and norms[name] > self._clip_norm:
+                torch._foreach_mul_(gradients[name], self._clip_norm / norms[name])
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate
+            optimiser.step()
+        return {
+            **{f"loss/{name}": value for name, value in values.items()},
+            **{f"grad_norm/{name}": norm for name, norm in norms.items()},
+        }
+
+    def state(self) -> dict[str, Any]:
+        """Return Adam's running means and the guard's counts, for a checkpoint."""
+        return {
+            "adam": {name: o.state_dict()["state"] for name, o in self._optimisers.items()},
+            "guard": self.guard.state(),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what :meth:`state` returned; tensors move to their parameters' device.
+
+        Raises:
+            CheckpointError: If it belongs to other objectives or parameters.
+        """
+        if state["adam"].keys() != self._optimisers.keys():
+            raise CheckpointError(
+                f"The checkpoint expected the objectives {', '.join(state['adam']) or 'none'}, but "
+                f"the task has {', '.join(self._optimisers) or 'none'}. Resume with the task that "
+                "wrote it."
+            )
+        for name, optimiser in self._optimisers.items():
+            means = state["adam"][name]
+            self._check_means(name, means)
+            optimiser.load_state_dict({**optimiser.state_dict(), "state": means})
+        self.guard.load_state(state["guard"])
+
+    def _check_means(self, objective: str, means: Mapping[int, Mapping[str, Tensor]]) -> None:
+        sizes = dict(enumerate(tuple(p.shape) for p in self._objectives[objective]))
+        held = {index: tuple(entry["exp_avg"].shape) for index, entry in means.items()}
+        if not held.items() <= sizes.items():
+            raise CheckpointError(
+                f"The checkpoint's running means of objective {objective!r} have sizes "
+                f"{list(held.values())}, its parameters {list(sizes.values())}. Resume with the "
+                "task that wrote it."
+            )
+
+    def _check_ownership(self) -> None:
+        """Every parameter belongs to one objective and to a module that is saved."""
+        owner: dict[int, str] = {}
+        for objective, parameters in self._objectives.items():
+            if not parameters:
+                raise InputError(
+                    f"Objective {objective!r} expected at least one parameter, got none. Leave the "
+                    "objective out if nothing in it learns."
+                )
+            for parameter in parameters:
+                if id(parameter) not in self._names:
+                    raise InputError(
+                        f"Objective {objective!r} holds a parameter of shape "
+                        f"{tuple(parameter.shape)} that no module in modules() has, so it would "
+                        "not be saved. Add its module to modules()."
+                    )
+                if id(parameter) in owner:
+                    raise InputError(
+                        f"Parameter {self._names[id(parameter)]!r} is listed under objective "
+                        f"{owner[id(parameter)]!r} and again under {objective!r}. Every parameter "
+                        "is expected once; add the losses instead."
+                    )
+                owner[id(parameter)] = objective
+
+    def _check_losses(self, losses: Mapping[str, Tensor]) -> None:
+        if losses.keys() != self._objectives.keys():
+            raise InputError(
+                f"Training expected one loss per objective ({', '.join(self._objectives) or 'none'}"
+                f"), got losses for {', '.join(losses) or 'none'}. Use the same names in "
+                "objectives() and losses()."
+            )
+        for name, loss in losses.items():
+            if loss.ndim or not loss.requires_grad:
+                raise ShapeError(
+                    f"The loss of objective {name!r} is expected to be a scalar that depends on "
+                    f"its parameters, got shape {tuple(loss.shape)} with "
+                    f"requires_grad={loss.requires_grad}. Reduce it with .mean() or .sum(), and "
+                    "compute it with gradients enabled."
+                )
+        if not self._reach_checked:
+            self._check_reach(losses)
+            self._reach_checked = True
+
+    def _check_reach(self, losses: Mapping[str, Tensor]) -> None:
+        """Once per run: a loss that reached another objective's parameters would teach them."""
+        for name, loss in losses.items():
+            others = [
+                p for other, group in self._objectives.items() if other != name for p in group
+            ]
+            others = [p for p in others if p.requires_grad]
+            if not others:
+                continue
+            reached = torch.autograd.grad(loss, others, retain_graph=True, allow_unused=True)
+            for parameter, gradient in zip(others, reached, strict=True):
+                if gradient is not None:
+                    raise InputError(
+                        f"The loss of objective {name!r} reaches parameter "
+                        f"{self._names[id(parameter)]!r}, which another objective learns. Detach "
+                        "what the loss reads from there."
+                    )
+
+
+def _adam(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Adam:
+    """Adam in one kernel where there is one, grouped per operation elsewhere."""
+    fused = all(p.device.type in {"cpu", "cuda"} and p.is_floating_point() for p in parameters)
+    return torch.optim.Adam(
+        parameters,
+        lr=settings.learning_rate,
+        betas=settings.betas,
+        fused=fused,
+        foreach=not fused,
+    )
+
+
+def _on_host(
+    losses: Mapping[str, Tensor], gradients: Mapping[str, list[Tensor]]
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Losses and gradient norms as numbers, in a single transfer."""
+    values = [losses[name].detach() for name in gradients]
+    flat = [gradient for group in gradients.values() for gradient in group]
+    # Half precision would overflow in the squares, long before the gradient itself is too large.
+    wide = torch.float32 if any(g.dtype.itemsize < 4 for g in flat) else None
+    norms = torch._foreach_norm(flat, 2, wide) if flat else []
+    numbers = torch.stack([*values, *norms]).tolist()
+    parts = iter(numbers[len(values) :])
+    return dict(zip(gradients, numbers, strict=False)), {
+        name: math.hypot(*itertools.islice(parts, len(group))) for name, group in gradients.items()
+    }
