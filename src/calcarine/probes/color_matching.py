@@ -113,7 +113,8 @@ def _check_wavelengths(
     if outside or not 1 <= most_primaries < len(chosen):
         raise InputError(
             "color_matching expected whole wavelengths within 400..700 nm and fewer primaries "
-            f"than lights, got {len(chosen)} lights, {most_primaries} primaries, unusable: {outside[:5]}."
+            f"than lights, got {len(chosen)} lights, {most_primaries} primaries; unusable "
+            f"wavelengths: {outside[:5]}."
         )
     return chosen
 

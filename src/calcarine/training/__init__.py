@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from calcarine.training.driver import FitResult, fit
 from calcarine.training.loggers import Logger, read_log
+from calcarine.training.run import Run, open_run
 from calcarine.training.schedule import learning_rate
 from calcarine.training.settings import TrainingSettings, default_snapshots
 from calcarine.training.snapshots import load_weights, snapshot_ages
@@ -19,6 +20,7 @@ __all__ = [
     "FitResult",
     "GradientTask",
     "Logger",
+    "Run",
     "Step",
     "Task",
     "TrainingSettings",
@@ -26,6 +28,7 @@ __all__ = [
     "fit",
     "learning_rate",
     "load_weights",
+    "open_run",
     "read_log",
     "snapshot_ages",
 ]

@@ -37,6 +37,10 @@ class ColorVisionTask(GradientTask):
         retina: The eye.
         cortex: The cortex, of the retina's size.
         batch_size: Photographs per update. kotani2024: 8.
+        illuminant_spread: How much the colour of the light differs between photographs: standard
+            deviation of the logarithm of the gains of red, green and blue, each photograph its own.
+            Cameras have removed these changes by their white balance, eyes meet them. Ours; 0
+            leaves photographs as they are.
         precision: In which precision convolutions multiply while learning: ``"fp32"``, ``"bf16"``
             with sums in fp32, or ``"auto"``, bf16 where the hardware has matrix units for it.
     """
@@ -50,10 +54,17 @@ class ColorVisionTask(GradientTask):
         retina: Retina,
         cortex: ColorVision,
         batch_size: int = 8,
+        illuminant_spread: float = 0.0,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
     ) -> None:
         if batch_size < 1:
             raise InputError(f"ColorVisionTask expected batch_size >= 1, got {batch_size}.")
+        if not 0 <= illuminant_spread < 2:
+            raise InputError(
+                f"ColorVisionTask expected illuminant_spread in [0, 2), got {illuminant_spread}."
+            )
+        resolve_precision(precision, torch.device("cpu"))
+        self.illuminant_spread = illuminant_spread
         if cortex.size != retina.size:
             raise InputError(
                 f"The retina has {retina.size} x {retina.size} cells, the cortex expects "
@@ -97,6 +108,10 @@ class ColorVisionTask(GradientTask):
         device = self.retina.mosaic.device
         image = self.stimuli.draw(self.batch_size, generator, device=device)
         linear = self.space.srgb_to_linear(image)
+        if self.illuminant_spread > 0:
+            gains = torch.randn(self.batch_size, 3, 1, 1, generator=generator)
+            gains = (self.illuminant_spread * gains).exp()
+            linear = linear * (gains / gains.amax(dim=1, keepdim=True)).to(linear)
         return linear, self.space.linear_to_cones(linear)
 
     def losses(self, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:

@@ -1,0 +1,25 @@
+"""Configuration of the documentation."""
+
+from __future__ import annotations
+
+import calcarine
+
+project = "calcarine"
+author = "The calcarine developers"
+copyright = "2026, " + author
+release = calcarine.__version__
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = ["_build"]
+html_theme = "pydata_sphinx_theme"
+html_title = "calcarine"
+html_static_path = ["_static"]
+html_theme_options = {"show_toc_level": 2, "navigation_with_keys": False}
+nb_execution_mode = "off"
+myst_enable_extensions = ["dollarmath", "colon_fence"]
+autodoc_typehints = "description"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+napoleon_google_docstring = True
+# Shapes in annotations are strings of axis letters, which are no names to look up.
+nitpicky = False
+suppress_warnings = ["sphinx_autodoc_typehints", "autodoc.import_object"]
