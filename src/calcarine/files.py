@@ -1,7 +1,8 @@
 """Writing files so that a reader never meets half of one.
 
-Everything is written under a temporary name in the same folder and renamed when it is complete;
-renaming within a folder is atomic on every system that Python runs on.
+Everything is written under a temporary name in the same folder, synced, and renamed when it is
+complete; renaming within a folder is atomic on every system that Python runs on. A name that starts
+with a dot and ends in ``.part`` is unfinished work of a process that was killed; nobody reads it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import IO
 
 from calcarine.errors import RunError
 
-__all__ = ["atomic_file", "write_bytes", "write_text"]
+__all__ = ["atomic_file", "sync_folder", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -25,37 +26,62 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     Missing parent folders are made.
 
     Raises:
-        RunError: If the folder cannot be made or written.
+        OSError: If the folder cannot be made or written, or the disk is full.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    except OSError as error:
-        raise RunError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder you may write to."
-        ) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    part = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
+        part.chmod(0o666 & ~_umask())
+        part.replace(path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        part.unlink(missing_ok=True)
         raise
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename last through a power failure, where folders can be synced."""
+    if os.name == "posix":
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write ``data`` to ``path`` atomically and return the path."""
-    with atomic_file(path) as file:
-        file.write(data)
+    """Write ``data`` to ``path`` atomically and return the path.
+
+    Raises:
+        RunError: If the folder cannot be made or written, or the disk is full.
+    """
+    try:
+        with atomic_file(path) as file:
+            file.write(data)
+    except OSError as error:
+        raise RunError(
+            f"Cannot write {path}: {error.strerror or error}. Choose a folder you may write to."
+        ) from error
     return Path(path)
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write ``text`` as UTF-8 to ``path`` atomically and return the path."""
+    """Write ``text`` as UTF-8 to ``path`` atomically and return the path.
+
+    Raises:
+        RunError: If the folder cannot be made or written, or the disk is full.
+    """
     return write_bytes(path, text.encode())
+
+
+def _umask() -> int:
+    """Return the process's umask; there is no way to read it without setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

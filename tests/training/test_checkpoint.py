@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 
-from calcarine import __version__
+from calcarine import __version__, files
 from calcarine.errors import CheckpointError, InputError, RunError
 from calcarine.training import storage
 from calcarine.training.checkpoint import FORMAT, checkpoint_updates, read_checkpoint
@@ -121,8 +121,14 @@ def test_dying_at_any_moment_of_writing_leaves_whole_checkpoints_only(
 
     task = toy.ToyTask()
     with monkeypatch.context() as patch:
-        for name in ("_write", "_sync_folder", "remove_folder"):
-            patch.setattr(storage, name, dying(getattr(storage, name)))
+        for module, name in (
+            (storage, "atomic_file"),
+            (storage, "sync_folder"),
+            (storage, "remove_folder"),
+            (files, "atomic_file"),
+            (files, "sync_folder"),
+        ):
+            patch.setattr(module, name, dying(getattr(module, name)))
         with pytest.raises(toy.Killed):
             train(task=task)
     assert operations[0] == stage + 1
@@ -139,18 +145,18 @@ def test_dying_at_any_moment_of_writing_leaves_whole_checkpoints_only(
 def test_a_full_disk_in_the_middle_names_the_checkpoint_to_resume_from(
     toy, train, tmp_path, monkeypatch, same_run
 ):
-    write = storage._write
+    opened = files.atomic_file
     task = toy.ToyTask()
 
-    def full(path, content):
+    def full(path):
         if task.count >= 25:
             raise OSError(28, "No space left on device")
-        write(path, content)
+        return opened(path)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "_write", full)
+        patch.setattr(files, "atomic_file", full)
         with pytest.raises(
-            CheckpointError, match=r"snapshot of update 25 .* No space left .*00000020"
+            CheckpointError, match=r"snapshot of update 25 .* No space left.*00000020"
         ):
             train(task=task)
     train(resume=True)

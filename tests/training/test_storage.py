@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from calcarine.training import storage
-from calcarine.training.storage import clean_up, digest, replace_file, replace_folder
+from calcarine.training.storage import clean_up, digest, replace_folder
 
 
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
@@ -14,20 +14,20 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
-def test_a_file_keeps_its_content_when_writing_fails(tmp_path, monkeypatch):
-    file = tmp_path / "log"
-    replace_file(file, b"before")
+def test_a_folder_keeps_its_content_when_writing_fails(tmp_path, monkeypatch):
+    folder = tmp_path / "checkpoint"
+    replace_folder(folder, {"a": b"before"})
 
-    def fail(path, content):
-        path.write_bytes(content[:3])
+    def fail(path):
+        path.write_bytes(b"aft")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(storage, "_write", fail)
+    monkeypatch.setattr(storage, "atomic_file", fail)
     with pytest.raises(OSError, match="No space left"):
-        replace_file(file, b"after")
-    assert file.read_bytes() == b"before"
+        replace_folder(folder, {"a": b"after"})
+    assert (folder / "a").read_bytes() == b"before"
     clean_up(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["log"]
+    assert [path.name for path in tmp_path.iterdir()] == ["checkpoint"]
 
 
 def test_cleaning_an_absent_folder_does_nothing(tmp_path):

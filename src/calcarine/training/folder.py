@@ -19,9 +19,10 @@ from typing import Any
 import yaml
 
 from calcarine.errors import CheckpointError, InputError, RecipeError, RunError
+from calcarine.files import write_text
 from calcarine.training.checkpoint import Checkpoint, checkpoint_updates, read_checkpoint
 from calcarine.training.settings import CHANGEABLE, TrainingSettings
-from calcarine.training.storage import clean_up, replace_file
+from calcarine.training.storage import clean_up
 
 __all__ = ["begin_run", "check_space", "continue_run", "run_identity", "write_recipe"]
 
@@ -130,7 +131,7 @@ def write_recipe(folder: Path, identity: dict[str, Any]) -> None:
     path = folder / "recipe.yaml"
     if not path.exists():
         text = yaml.safe_dump(identity["recipe"], sort_keys=False, allow_unicode=True)
-        replace_file(path, text.encode())
+        write_text(path, text)
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -25,8 +25,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.errors import CalcarineWarning, InputError, MissingDependencyError, require
+from calcarine.files import write_text
 from calcarine.training.settings import TrainingSettings
-from calcarine.training.storage import replace_file
 
 __all__ = [
     "LocalLogger",
@@ -77,7 +77,7 @@ class LocalLogger(Logger):
         path = folder / "log.jsonl"
         if path.is_file():
             kept = [json.dumps(line) for line in read_log(path) if line["update"] <= update]
-            replace_file(path, "".join(f"{line}\n" for line in kept).encode())
+            write_text(path, "".join(f"{line}\n" for line in kept))
         self._file = path.open("a", buffering=1, encoding="utf-8")
 
     def log(self, update: int, scalars: Mapping[str, float]) -> None:

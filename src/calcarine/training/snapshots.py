@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import nn
 
-from calcarine.errors import CheckpointError, InputError
+from calcarine.errors import CheckpointError, InputError, RunError
+from calcarine.files import write_bytes
 from calcarine.training.checkpoint import (
     checkpoint_updates,
     good_ones,
@@ -18,7 +19,6 @@ from calcarine.training.checkpoint import (
     read_checkpoint,
     read_folder,
 )
-from calcarine.training.storage import replace_file
 from calcarine.training.weights import (
     check_names,
     decode_weights,
@@ -38,11 +38,10 @@ def write_snapshot(folder: Path, modules: Mapping[str, nn.Module], *, update: in
     """
     path = folder / "snapshots" / f"{update:08d}.safetensors"
     try:
-        path.parent.mkdir(exist_ok=True)
-        replace_file(path, encode_weights(modules, update=update))
-    except OSError as error:
+        write_bytes(path, encode_weights(modules, update=update))
+    except RunError as error:
         raise CheckpointError(
-            f"The snapshot of update {update} could not be written to {path} ({error}). "
+            f"The snapshot of update {update} could not be written. {error} "
             f"{good_ones(folder)} Make room, or make the folder writable, and resume."
         ) from error
     return path

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent: written under a temporary name, synced, renamed.
+"""Folders that are either whole or absent: written under a temporary name, synced, renamed.
 
 A name that starts with a dot and ends in ``.part`` is unfinished work of a process that was killed;
 nobody reads it, and the next run removes it.
@@ -7,25 +7,18 @@ nobody reads it, and the next run removes it.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
-__all__ = ["clean_up", "digest", "remove_folder", "replace_file", "replace_folder"]
+from calcarine.files import atomic_file, sync_folder
+
+__all__ = ["clean_up", "digest", "remove_folder", "replace_folder"]
 
 
 def digest(content: bytes) -> str:
     """Return the SHA-256 of some bytes in hexadecimal."""
     return hashlib.sha256(content).hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file so that ``path`` holds either what it held before or all of ``content``."""
-    part = _part(path)
-    _write(part, content)
-    part.replace(path)
-    _sync_folder(path.parent)
 
 
 def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
@@ -34,11 +27,11 @@ def replace_folder(path: Path, files: Mapping[str, bytes]) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     for name, content in files.items():
-        _write(part / name, content)
-    _sync_folder(part)
+        with atomic_file(part / name) as file:
+            file.write(content)
     remove_folder(path)
     part.replace(path)
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def remove_folder(path: Path) -> None:
@@ -61,20 +54,3 @@ def clean_up(folder: Path) -> None:
 
 def _part(path: Path) -> Path:
     return path.with_name(f".{path.name}.part")
-
-
-def _write(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(path: Path) -> None:
-    """Make a rename last through a power failure, where folders can be synced."""
-    if os.name == "posix":
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
