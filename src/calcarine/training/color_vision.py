@@ -37,10 +37,10 @@ class ColorVisionTask(GradientTask):
         retina: The eye.
         cortex: The cortex, of the retina's size.
         batch_size: Photographs per update. kotani2024: 8.
-        illuminant_spread: How much the colour of the light differs between photographs: standard
-            deviation of the logarithm of the gains of red, green and blue, each photograph its own.
-            Cameras have removed these changes by their white balance, eyes meet them. Ours; 0
-            leaves photographs as they are.
+        illuminant_spread: How much the colour of the light differs: standard deviation of the
+            logarithm of the gains of red, green and blue. Every photograph is lit by two lamps of
+            its own, from opposite sides. Cameras have removed such changes by their white balance,
+            eyes meet them. Ours; 0 leaves photographs as they are.
         precision: In which precision convolutions multiply while learning: ``"fp32"``, ``"bf16"``
             with sums in fp32, or ``"auto"``, bf16 where the hardware has matrix units for it.
     """
@@ -109,10 +109,18 @@ class ColorVisionTask(GradientTask):
         image = self.stimuli.draw(self.batch_size, generator, device=device)
         linear = self.space.srgb_to_linear(image)
         if self.illuminant_spread > 0:
-            gains = torch.randn(self.batch_size, 3, 1, 1, generator=generator)
-            gains = (self.illuminant_spread * gains).exp()
-            linear = linear * (gains / gains.amax(dim=1, keepdim=True)).to(linear)
+            linear = linear * self._light(linear.shape[-2:], generator).to(linear)
         return linear, self.space.linear_to_cones(linear)
+
+    def _light(self, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
+        """Draw the light on every photograph: one lamp fades into the other across the scene."""
+        lamps = torch.randn(2, self.batch_size, 3, 1, 1, generator=generator)
+        lamps = (self.illuminant_spread * lamps).exp()
+        first, second = lamps / lamps.amax(dim=2, keepdim=True)
+        angle = 2 * torch.pi * torch.rand(self.batch_size, 1, 1, 1, generator=generator)
+        y, x = torch.meshgrid(*(torch.linspace(-1, 1, side) for side in size), indexing="ij")
+        share = (1 + (x * angle.cos() + y * angle.sin()) / 2**0.5) / 2
+        return torch.lerp(first, second, share)
 
     def losses(self, generator: torch.Generator) -> dict[str, Float[Tensor, ""]]:
         """Draw a batch and return the prediction error and the losses of the scopes."""
