@@ -55,11 +55,23 @@ _entries: dict[str, Entry] = {
         example=(2, 3, 12, 10),
         settings={"size": (12, 10)},
     ),
+    "demosaicing": Entry(
+        "calcarine.cortex.demosaicing:Demosaicing",
+        example=(2, 8, 12, 9),
+        settings={"widths": (4, 8)},
+    ),
+    "foveal_sampling": Entry(
+        "calcarine.retina.sampling:FovealSampling", example=(2, 3, 32, 32), settings={"size": 16}
+    ),
     "lateral_inhibition": Entry(
         "calcarine.retina.inhibition:LateralInhibition", example=(2, 1, 12, 10)
     ),
+    "neural_scope": Entry("calcarine.probes.neural_scope:NeuralScope", example=(2, 8, 6, 5)),
     "retinal_spikes": Entry(
         "calcarine.retina.spikes:RetinalSpikes", example=(3, 1, 6, 5), skip=_SPIKES
+    ),
+    "uniform_sampling": Entry(
+        "calcarine.retina.sampling:UniformSampling", example=(2, 3, 12, 12), settings={"size": 12}
     ),
 }
 

@@ -10,6 +10,7 @@ Source  kotani2024, appendix; ronneberger2015 (form). Widths: 16-32-64 sandbox, 
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from itertools import pairwise
 from typing import ClassVar
 
@@ -88,8 +89,14 @@ class Demosaicing(Stage):
         for up, join in zip(self.up, self.join, strict=True):
             skip = skips.pop()
             x = join(skip, _fit(up(x), skip))
-        with torch.autocast(x.device.type, enabled=False):
+        with _full_precision(x.device.type):
             return self.readout(x.to(dtype))
+
+
+def _full_precision(device: str) -> AbstractContextManager[None]:
+    if not torch.amp.is_autocast_available(device):
+        return nullcontext()
+    return torch.autocast(device, enabled=False)
 
 
 def _fit(x: Tensor, like: Tensor) -> Tensor:

@@ -122,7 +122,10 @@ def reflect_convolution(
             f"{weight.shape[1]} channels together, got shapes {[tuple(s.shape) for s in sources]}."
         )
     device = weight.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         dtype = torch.get_autocast_dtype(device)
         weight, sources = weight.to(dtype), tuple(source.to(dtype) for source in sources)
+    if torch.compiler.is_compiling():  # the compiler joins plain operations by itself
+        padded = F.pad(torch.cat(sources, dim=1), (1, 1, 1, 1), mode="reflect")
+        return F.relu(F.conv2d(padded, weight))
     return _ReflectConvolution.apply(weight, *sources)[0]
