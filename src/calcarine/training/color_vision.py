@@ -109,7 +109,8 @@ class ColorVisionTask(GradientTask):
         image = self.stimuli.draw(self.batch_size, generator, device=device)
         linear = self.space.srgb_to_linear(image)
         if self.illuminant_spread > 0:
-            linear = linear * self._light(linear.shape[-2:], generator).to(linear)
+            height, width = linear.shape[-2:]
+            linear = linear * self._light((height, width), generator).to(linear)
         return linear, self.space.linear_to_cones(linear)
 
     def _light(self, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
