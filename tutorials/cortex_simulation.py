@@ -79,9 +79,9 @@ def train(folder: Path, updates: int) -> None:
 # ## 3. What the cortex sees
 #
 # A photograph that the cortex was not trained on: sRGB to linear RGB to cone signals, through the
-# retina, decoded to the percept, and shown to us by the neural scope. The percept has eight channels;
-# the scope is a linear read-out to RGB that learned beside the cortex and taught it nothing. The eye
-# is smaller than the picture, so it looks at one part after the other.
+# retina, decoded to the percept, and shown to us by the neural scope. The percept has eight
+# channels; the scope is a linear read-out to RGB that learned beside the cortex and taught it
+# nothing. The eye is smaller than the picture, so it looks at one part after the other.
 
 
 def percepts_over_ages(folder: Path, name: str = "coffee") -> tuple[torch.Tensor, list[str]]:
