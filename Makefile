@@ -36,8 +36,8 @@ $(DOCS_READY): $(READY)
 
 demo: $(READY)
 	$(PY) -m calcarine train color-sandbox --run $(RUN) --resume
-	$(PY) -m calcarine report $(RUN)
 	$(PY) -m calcarine colour-match $(RUN)
+	$(PY) -m calcarine report $(RUN)
 
 # One thread per worker: two torch processes with all threads each slow each other down.
 test: $(READY)

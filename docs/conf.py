@@ -20,6 +20,4 @@ autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
-# Shapes in annotations are strings of axis letters, which are no names to look up.
-nitpicky = False
-suppress_warnings = ["sphinx_autodoc_typehints", "autodoc.import_object"]
+napoleon_use_ivar = True  # attributes are documented once, by the docstring

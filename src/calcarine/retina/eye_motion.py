@@ -67,7 +67,7 @@ class RandomShifts(nn.Module):
         Args:
             batch: Number of paths.
             frames: Number of frames, the first of which looks at the centre.
-            limit_px: Largest |dx| and |dy| that stay inside the scene.
+            limit_px: Largest distance along x and y that stay inside the scene.
             generator: Source of the shifts.
         """
         path = _at_center(batch, frames, limit_px, generator)
@@ -271,7 +271,7 @@ def crop_center(scene: Float[Tensor, "*B H W"], window: int) -> Float[Tensor, "*
 
 
 def limits(height: int, width: int, window: int) -> tuple[int, int]:
-    """Largest |dx| and |dy| at which a window stays inside a scene, px.
+    """Largest distance along x and y at which a window stays inside a scene, px.
 
     Raises:
         ShapeError: If the scene is smaller than the window.
