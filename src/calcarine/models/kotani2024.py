@@ -7,7 +7,7 @@
 
 with m the mask of what the eye had seen before. Nothing here knows about colour: C and D are
 learned from this loss alone. This is the sandbox variant: no lateral inhibition to undo, cells on a
-regular lattice, eye movement given.
+regular lattice, eye movement given (or estimated).
 
 Axes    B batch | T fixations | K latent | H W lattice of cells, rows down, columns right
 Source  kotani2024
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from calcarine.cortex.cone_identity import ConeIdentity
 from calcarine.cortex.demosaicing import Demosaicing
+from calcarine.cortex.movement import estimate_movement
 from calcarine.cortex.translation import translate
 from calcarine.errors import InputError, ShapeError
 
@@ -79,28 +80,35 @@ class ColorVision(nn.Module):
         return self.decode(optic_nerve)
 
     def predict(
-        self, optic_nerve: Float[Tensor, "B T H W"], eye_shift: Float[Tensor, "B T-1 2"]
+        self,
+        optic_nerve: Float[Tensor, "B T H W"],
+        eye_shift: Float[Tensor, "B T-1 2"] | None = None,
     ) -> Prediction:
         """Predict every fixation but the first from the one before.
 
         Args:
             optic_nerve: Signals of successive fixations.
-            eye_shift: Movement between them as (dx, dy) in units of half the field of view.
+            eye_shift: Movement between them as (dx, dy) in units of half the field of view, as in
+                the sandbox. ``None`` lets the cortex estimate it from the signals.
 
         Raises:
             ShapeError: If fixations and movements do not fit each other.
         """
         batch, frames = optic_nerve.shape[:2]
-        if optic_nerve.ndim != 4 or frames < 2 or tuple(eye_shift.shape) != (batch, frames - 1, 2):
+        moves = (batch, frames - 1, 2) if eye_shift is None else tuple(eye_shift.shape)
+        if optic_nerve.ndim != 4 or frames < 2 or moves != (batch, frames - 1, 2):
             raise ShapeError(
                 "ColorVision expected an optic nerve with axes (batch, fixation, height, width), "
                 "at least two fixations, and one (dx, dy) per movement, got shapes "
-                f"{tuple(optic_nerve.shape)} and {tuple(eye_shift.shape)}."
+                f"{tuple(optic_nerve.shape)} and {moves}."
             )
         unit = self.identity.unit()
         before = optic_nerve[:, :-1].flatten(0, 1)[:, None]
         percept = self.demosaicing(self.identity.inject(before, unit))
-        shift_px = (eye_shift.flatten(0, 1) * (self.size / 2)).round().long()
+        if eye_shift is None:
+            shift_px = estimate_movement(before, optic_nerve[:, 1:].flatten(0, 1)[:, None])
+        else:
+            shift_px = (eye_shift.flatten(0, 1) * (self.size / 2)).round().long()
         moved, known = translate(percept, shift_px)
         return Prediction(percept, self.identity.sample(moved, unit), known)
 
@@ -115,7 +123,9 @@ class ColorVision(nn.Module):
         return (error.sum(dim=0) / (known.sum(dim=0) + 1)).sum()
 
     def loss(
-        self, optic_nerve: Float[Tensor, "B T H W"], eye_shift: Float[Tensor, "B T-1 2"]
+        self,
+        optic_nerve: Float[Tensor, "B T H W"],
+        eye_shift: Float[Tensor, "B T-1 2"] | None = None,
     ) -> Float[Tensor, ""]:
         """Return the prediction error on a sequence of fixations, see the module's equation."""
         return self.prediction_loss(self.predict(optic_nerve, eye_shift), optic_nerve)

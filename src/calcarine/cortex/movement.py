@@ -1,0 +1,109 @@
+"""M, how far the eye moved between two fixations, told from their signals alone.
+
+    blur        9 x 9 Gaussian, sigma 2 cells: the mosaic's texture must not count
+    pyramid     halved as long as every side keeps at least 4 cells
+    per level   shift = 2 * shift of the level above + the best of [-2, 2]^2
+    best        smallest mean |first moved by shift - second| where both are known, which has to
+                be a quarter of the lattice at least
+
+Nothing is learned; every level treats all items and all 25 candidates at once.
+
+Axes    B batch | S candidate shifts | H W lattice of cells, x right, y down
+Source  kotani2024, section 3.2 and public code
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from calcarine.errors import ShapeError
+
+__all__ = ["estimate_movement"]
+
+BLUR_CELLS, BLUR_SIGMA = 9, 2.0  # kotani2024
+COARSEST_CELLS = 4  # kotani2024
+REACH = 2  # cells per level; kotani2024
+LEAST_OVERLAP = 0.25  # share of the lattice known in both; a few cells match by chance. Ours.
+
+
+def estimate_movement(
+    first: Float[Tensor, "B 1 H W"], second: Float[Tensor, "B 1 H W"]
+) -> Int[Tensor, "B 2"]:
+    """Estimate the shift of gaze between two fixations.
+
+    Args:
+        first: Signals before the movement.
+        second: Signals after it.
+
+    Returns:
+        The shift (dx, dy) in cells: ``second[y, x]`` is about ``first[y + dy, x + dx]``. No
+        gradient.
+
+    Raises:
+        ShapeError: If the two differ in shape, or a side is below 8 cells.
+    """
+    if first.shape != second.shape or first.ndim != 4 or first.shape[1] != 1:
+        raise ShapeError(
+            "estimate_movement expected two signals with axes (batch, 1, height, width) of one "
+            f"shape, got {tuple(first.shape)} and {tuple(second.shape)}."
+        )
+    if min(first.shape[2:]) < 2 * COARSEST_CELLS:
+        raise ShapeError(
+            f"estimate_movement expected sides of at least {2 * COARSEST_CELLS} cells, got "
+            f"{tuple(first.shape[2:])}."
+        )
+    with torch.no_grad():
+        pyramids = [_pyramid(_blur(signal)) for signal in (first, second)]
+        shift = torch.zeros(first.shape[0], 2, dtype=torch.long, device=first.device)
+        for before, after in zip(*map(reversed, pyramids), strict=True):
+            shift = _refine(before[:, 0], after[:, 0], 2 * shift)
+    return shift
+
+
+def _blur(signal: Tensor) -> Tensor:
+    half = BLUR_CELLS // 2
+    at = torch.arange(-half, half + 1, dtype=signal.dtype, device=signal.device)
+    kernel = torch.exp(-(at**2) / (2 * BLUR_SIGMA**2))
+    kernel = kernel / kernel.sum()
+    padded = F.pad(signal, (half, half, half, half), mode="reflect")
+    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+
+
+def _pyramid(signal: Tensor) -> list[Tensor]:
+    """Return the signal and its halvings, finest first."""
+    levels = [signal]
+    while min(levels[-1].shape[2:]) >= 2 * COARSEST_CELLS:
+        levels.append(F.avg_pool2d(levels[-1], 2))
+    return levels
+
+
+def _candidates(device: torch.device) -> Tensor:
+    """Return all shifts in reach, the shortest first, so that ties go to the smaller movement."""
+    axis = torch.arange(-REACH, REACH + 1, device=device)
+    every = torch.cartesian_prod(axis, axis)
+    return every[every.abs().sum(dim=1).argsort(stable=True)]
+
+
+def _refine(
+    before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], shift: Int[Tensor, "B 2"]
+) -> Int[Tensor, "B 2"]:
+    height, width = before.shape[1:]
+    tried = shift[:, None] + _candidates(before.device)
+    columns = torch.arange(width, device=before.device) + tried[..., :1]
+    rows = torch.arange(height, device=before.device) + tried[..., 1:]
+    inside_columns = (columns >= 0) & (columns < width)
+    inside_rows = (rows >= 0) & (rows < height)
+    known = inside_rows[..., None] & inside_columns[..., None, :]
+    source = (
+        rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
+    )
+    moved = before.flatten(1)[:, None].expand(-1, tried.shape[1], -1).gather(2, source.flatten(2))
+    difference = (moved.view_as(known) - after[:, None]).abs() * known
+    count = known.sum(dim=(2, 3))
+    mean = difference.sum(dim=(2, 3)) / count
+    enough = count >= LEAST_OVERLAP * height * width
+    best = torch.where(enough, mean, torch.inf).argmin(dim=1)
+    return tried[torch.arange(len(tried), device=tried.device), best]
