@@ -44,6 +44,22 @@ def test_every_cell_starts_with_the_same_identity():
     assert torch.allclose(metric, expected, atol=1e-4)
 
 
+def test_plasticity_turns_identities_faster_and_changes_nothing_else(generator):
+    slow, fast = ConeIdentity(6, 4), ConeIdentity(6, 4, plasticity=10.0)
+    signal = torch.rand(2, 1, 6, 6, generator=generator)
+    assert torch.allclose(slow.inject(signal), fast.inject(signal), atol=2e-4)
+    pull = torch.randn(2, 4, 6, 6, generator=generator)
+    turned = []
+    for identity in (slow, fast):
+        optimizer = torch.optim.Adam(identity.parameters(), lr=1e-3)
+        (identity.inject(signal) * pull).sum().backward()
+        optimizer.step()
+        turned.append(identity.unit()[1:].detach().norm(dim=0).mean().item())
+    assert turned[1] == pytest.approx(10 * turned[0], rel=0.02)
+    with pytest.raises(InputError, match="plasticity"):
+        ConeIdentity(6, plasticity=0.0)
+
+
 def test_the_metric_measures_what_cells_would_notice(generator):
     identity = ConeIdentity((9, 7), 3)
     identity.vectors.data.copy_(torch.randn(3, 9, 7, generator=generator))

@@ -32,20 +32,27 @@ class ConeIdentity(nn.Module):
     Args:
         size: Cells per side, or (height, width).
         latent: Numbers per cell; an upper bound on the dimensions that colour can have.
+        plasticity: How fast identities turn, relative to the other weights. The vectors start at
+            length 1 / plasticity; only their direction counts, and a step of Adam has the same
+            length everywhere. kotani2024: 1.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("kotani2024",)
 
-    def __init__(self, size: int | tuple[int, int], latent: int = 8) -> None:
+    def __init__(
+        self, size: int | tuple[int, int], latent: int = 8, plasticity: float = 1.0
+    ) -> None:
         super().__init__()
         height, width = (size, size) if isinstance(size, int) else size
         if min(height, width, latent) < 1:
             raise InputError(
                 f"ConeIdentity expected positive sizes, got size {size} and latent {latent}."
             )
+        if not 0 < plasticity <= 100:
+            raise InputError(f"ConeIdentity expected 0 < plasticity <= 100, got {plasticity}.")
         # The latent axis is innermost in memory, where norms and dot products run along it.
         vectors = torch.zeros(height, width, latent).permute(2, 0, 1)
-        vectors[0] = 1.0
+        vectors[0] = 1.0 / plasticity
         self.vectors = nn.Parameter(vectors)
 
     def unit(self) -> Float[Tensor, "K H W"]:

@@ -44,6 +44,8 @@ class ColorVision(nn.Module):
         size: Cells per side of the optic nerve.
         latent: Numbers per cell and per point of the percept. kotani2024: 8.
         widths: Channels per level of the demosaicing network, finest first.
+        plasticity: How fast cone identities turn, relative to the other weights; see
+            :class:`calcarine.cortex.ConeIdentity`. kotani2024: 1.
         border: Cells at every edge that the loss leaves out. kotani2024: half the width of the
             7 x 7 inhibition kernel.
     """
@@ -56,6 +58,7 @@ class ColorVision(nn.Module):
         size: int = 64,
         latent: int = 8,
         widths: tuple[int, ...] = (16, 32, 64),
+        plasticity: float = 1.0,
         border: int = 3,
     ) -> None:
         super().__init__()
@@ -64,7 +67,8 @@ class ColorVision(nn.Module):
                 f"ColorVision expected a border below half the size {size}, got {border}."
             )
         self.size, self.latent, self.widths, self.border = size, latent, tuple(widths), border
-        self.identity = ConeIdentity(size, latent)
+        self.plasticity = plasticity
+        self.identity = ConeIdentity(size, latent, plasticity)
         self.demosaicing = Demosaicing(latent, widths)
 
     def decode(self, optic_nerve: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B K H W"]:
