@@ -22,6 +22,7 @@ SMALL = [
     "stimuli.size=22",
     "retina.max_shift_px=3",
     "cortex.widths=[4, 8]",
+    "cortex.plasticity=1",
     "batch_size=4",
     "precision=fp32",
     "training.loggers=[local]",
