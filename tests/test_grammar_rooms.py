@@ -88,6 +88,23 @@ def test_an_unwritable_place_is_named(tmp_path):
         write_text(tmp_path / "file" / "inner.txt", "x")
 
 
+def test_every_public_writer_names_an_unwritable_place(tmp_path):
+    (tmp_path / "file").write_text("")
+    below = tmp_path / "file" / "inner"
+    writers = [
+        lambda: calcarine.stimuli.save_image(torch.rand(1, 3, 4, 4), below / "a.png"),
+        lambda: calcarine.plot.save_animation(torch.rand(2, 3, 4, 4), below / "a.webp"),
+        lambda: calcarine.simulate.run(
+            nn.ReLU(),
+            torch.rand(2, 1, 3),
+            record={"": calcarine.simulate.Recording(below / "a.npy")},
+        ),
+    ]
+    for write in writers:
+        with pytest.raises(RunError, match="Cannot write"):
+            write()
+
+
 def test_missing_parts_say_how_to_install_them():
     assert require("torch", extra="none", purpose="Everything") is torch
     with pytest.raises(MissingDependencyError, match=r"Flying needs.*calcarine\[wings\]"):

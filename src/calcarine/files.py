@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
 from calcarine.errors import RunError
 
-__all__ = ["atomic_file", "sync_folder", "write_bytes", "write_text"]
+__all__ = ["atomic_file", "output_file", "sync_folder", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -45,6 +45,22 @@ def atomic_file(path: str | Path) -> Iterator[IO[bytes]]:
     sync_folder(path.parent)
 
 
+@contextmanager
+def output_file(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file as :func:`atomic_file` does, for a place that the user chose.
+
+    Raises:
+        RunError: If the folder cannot be made or written. What goes wrong inside the block is
+            raised as it is.
+    """
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(atomic_file(path))
+        except OSError as error:
+            raise _cannot_write(path, error) from error
+        yield file
+
+
 def sync_folder(path: Path) -> None:
     """Make a rename last through a power failure, where folders can be synced."""
     if os.name == "posix":
@@ -65,9 +81,7 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         with atomic_file(path) as file:
             file.write(data)
     except OSError as error:
-        raise RunError(
-            f"Cannot write {path}: {error.strerror or error}. Choose a folder you may write to."
-        ) from error
+        raise _cannot_write(path, error) from error
     return Path(path)
 
 
@@ -78,6 +92,12 @@ def write_text(path: str | Path, text: str) -> Path:
         RunError: If the folder cannot be made or written, or the disk is full.
     """
     return write_bytes(path, text.encode())
+
+
+def _cannot_write(path: str | Path, error: OSError) -> RunError:
+    return RunError(
+        f"Cannot write {path}: {error.strerror or error}. Choose a folder you may write to."
+    )
 
 
 def _umask() -> int:

@@ -30,7 +30,7 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from calcarine.errors import CalcarineWarning, InputError, RunError, ShapeError, UnknownNameError
-from calcarine.files import atomic_file
+from calcarine.files import output_file
 from calcarine.stage import DynamicStage, FusedStage, Pathway
 
 __all__ = ["COMPILE_FROM_STEPS", "Recorder", "Recording", "run"]
@@ -85,7 +85,7 @@ class Recording:
             return
         kept = (steps + self.every - 1) // self.every
         dtype = _as_array(example).dtype
-        self._file = self._stack.enter_context(atomic_file(self.path))
+        self._file = self._stack.enter_context(output_file(self.path))
         header = {
             "descr": np.lib.format.dtype_to_descr(dtype),
             "fortran_order": False,

@@ -22,7 +22,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError, require
-from calcarine.files import atomic_file
+from calcarine.files import output_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,10 +71,10 @@ def save_animation(
     _check(frames, fps, _FASTEST.get(suffix, 1000))
     if suffix == ".mp4":
         av = require("av", extra="viz", purpose="Writing .mp4")
-        with atomic_file(path) as file:
+        with output_file(path) as file:
             _write_video(av, file, frames, fps)
     else:
-        with atomic_file(path) as file:
+        with output_file(path) as file:
             _write_pictures(file, frames, fps, suffix)
     return path
 

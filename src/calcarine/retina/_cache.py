@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from calcarine.errors import RunError
 from calcarine.files import atomic_file
 
 __all__ = ["cache_folder", "load_array", "save_array"]
@@ -53,5 +52,5 @@ def save_array(key: str, array: np.ndarray) -> None:
     folder = cache_folder()
     if folder is None:
         return
-    with contextlib.suppress(RunError, OSError), atomic_file(folder / f"{key}.npz") as file:
+    with contextlib.suppress(OSError), atomic_file(folder / f"{key}.npz") as file:
         np.savez(file, array=array)

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError, suggestion
-from calcarine.files import atomic_file
+from calcarine.files import output_file
 from calcarine.stimuli._checks import checked_dtype, checked_size, is_count
 from calcarine.stimuli._decode import Pixels, decode
 from calcarine.stimuli.light import luminance, resize, work_dtype
@@ -167,7 +167,7 @@ def save_image(
     values = _values_to_save(image, clip)
     codes = (values * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()
     picture = Image.fromarray(codes if codes.shape[-1] == 3 else codes[..., 0])
-    with atomic_file(path) as file:
+    with output_file(path) as file:
         picture.save(file, format=kind, **options)
     return path
 
