@@ -18,7 +18,18 @@ PACKAGE = Path(calcarine.__file__).parent
 ROOT = Path(__file__).parent.parent
 
 RANKS = [
-    {"errors", "files", "stage", "simulate", "registry", "recipe", "sources", "testing"},
+    {
+        "errors",
+        "files",
+        "interrupt",
+        "progress",
+        "recipe",
+        "registry",
+        "simulate",
+        "sources",
+        "stage",
+        "testing",
+    },  # fmt: skip
     {"stimuli", "color"},
     {"retina"},
     {"lgn"},

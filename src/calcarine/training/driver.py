@@ -28,9 +28,9 @@ from calcarine.training.folder import (
     run_identity,
     write_recipe,
 )
-from calcarine.training.interrupt import Interrupt
+from calcarine.interrupt import Interrupt
 from calcarine.training.loggers import Logger, open_loggers
-from calcarine.training.progress import Progress, open_progress
+from calcarine.progress import Progress, open_progress
 from calcarine.training.session import Session, find_device, own_random_state
 from calcarine.training.settings import TrainingSettings
 from calcarine.training.snapshots import write_snapshot

@@ -1,4 +1,4 @@
-"""Ctrl-C and the scheduler's SIGTERM: finish the update, save, return; the second one aborts."""
+"""Ctrl-C and the scheduler's SIGTERM: finish the step, save, return; the second one aborts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["Interrupt"]
 
-_NOTICE = b"\nStopping after this update and saving. Press Ctrl-C again to abort at once.\n"
+_NOTICE = b"\nStopping after this step and saving. Press Ctrl-C again to abort at once.\n"
 
 
 class Interrupt:

@@ -5,7 +5,7 @@ import io
 import pytest
 
 from calcarine.training import fit
-from calcarine.training.progress import (
+from calcarine.progress import (
     BarProgress,
     LineProgress,
     SilentProgress,
@@ -35,7 +35,7 @@ def test_elsewhere_there_is_a_line_with_everything():
 
 def test_lines_come_by_the_clock(monkeypatch):
     now = [0.0]
-    monkeypatch.setattr("calcarine.training.progress.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("calcarine.progress.time.perf_counter", lambda: now[0])
     stream = io.StringIO()
     progress = LineProgress(1000, 0, stream, every_s=10.0)
     for done in range(1, 251):

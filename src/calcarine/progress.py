@@ -1,7 +1,7 @@
-"""How far the training is, on standard error: a bar on a terminal, a line now and then elsewhere.
+"""How far long work is, on standard error: a bar on a terminal, a line now and then elsewhere.
 
-Both show updates done, losses, learning rate, updates per second and the remaining time. They are
-redrawn by the clock and not by the update, so a fast step is not slowed down.
+Both show steps done, losses, learning rate, steps per second and the remaining time. They are
+redrawn by the clock and not by the step, so a fast step is not slowed down.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ __all__ = ["BarProgress", "LineProgress", "Progress", "SilentProgress", "open_pr
 
 
 class Progress(ABC):
-    """Shows how far the training is."""
+    """Shows how far the work is."""
 
     @abstractmethod
     def advance(self, done: int) -> None:
-        """Say how many updates are done; called after every update."""
+        """Say how many steps are done; called after every step."""
 
     @abstractmethod
     def values(self, scalars: Mapping[str, float]) -> None:
@@ -80,13 +80,23 @@ class LineProgress(Progress):
     """A line every few seconds, for log files and pipes.
 
     Args:
-        total: Number of updates of the whole run.
-        done: Updates done before.
+        total: Number of steps of the whole run.
+        done: Steps done before.
         stream: Where to write.
         every_s: Seconds between two lines.
+        unit: What one step is called.
     """
 
-    def __init__(self, total: int, done: int, stream: TextIO, *, every_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        total: int,
+        done: int,
+        stream: TextIO,
+        *,
+        every_s: float = 10.0,
+        unit: str = "update",
+    ) -> None:
+        self._unit = unit
         self._total, self._done, self._shown = total, done, done
         self._stream = stream
         self._clock = _Clock(done, every_s)
@@ -108,7 +118,7 @@ class LineProgress(Progress):
         self._stream.flush()
 
     def close(self) -> None:
-        """Write where the training stands, unless that was the last line."""
+        """Write where the work stands, unless that was the last line."""
         if self._done != self._shown:
             self._write()
 
@@ -116,7 +126,7 @@ class LineProgress(Progress):
         self._shown = self._done
         speed = self._clock.speed(self._done)
         self.note(
-            f"update {self._done}/{self._total}  {self._text}  {speed:.1f}/s  "
+            f"{self._unit} {self._done}/{self._total}  {self._text}  {speed:.1f}/s  "
             f"remaining {_remaining(self._total - self._done, speed)}"
         )
 
@@ -125,8 +135,8 @@ class BarProgress(Progress):
     """A bar that redraws itself, for terminals.
 
     Args:
-        total: Number of updates of the whole run.
-        done: Updates done before.
+        total: Number of steps of the whole run.
+        done: Steps done before.
         stream: The terminal.
         every_s: Seconds between two redraws.
     """
@@ -175,20 +185,28 @@ class BarProgress(Progress):
 
 
 def open_progress(
-    total: int, done: int, *, shown: bool = True, stream: TextIO | None = None
+    total: int,
+    done: int,
+    *,
+    shown: bool = True,
+    stream: TextIO | None = None,
+    unit: str = "update",
 ) -> Progress:
     """Choose how to show progress.
 
     Args:
-        total: Number of updates of the whole run.
-        done: Updates done before.
+        total: Number of steps of the whole run.
+        done: Steps done before.
         shown: Whether to show anything.
         stream: Where to; standard error when left out.
+        unit: What one step is called in the lines.
     """
     stream = sys.stderr if stream is None else stream
     if not shown:
         return SilentProgress()
-    return (BarProgress if stream.isatty() else LineProgress)(total, done, stream)
+    if stream.isatty():
+        return BarProgress(total, done, stream)
+    return LineProgress(total, done, stream, unit=unit)
 
 
 def _summary(scalars: Mapping[str, float]) -> str:
