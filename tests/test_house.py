@@ -29,7 +29,7 @@ RANKS = [
         "sources",
         "stage",
         "testing",
-    },  # fmt: skip
+    },
     {"stimuli", "color"},
     {"retina"},
     {"lgn"},

@@ -4,7 +4,6 @@ import io
 
 import pytest
 
-from calcarine.training import fit
 from calcarine.progress import (
     BarProgress,
     LineProgress,
@@ -69,15 +68,3 @@ def test_silence_is_silent(capfd):
     progress.note("nothing")
     progress.close()
     assert capfd.readouterr() == ("", "")
-
-
-def test_training_shows_its_progress_on_standard_error(toy, tmp_path, capsys):
-    fit(toy.ToyTask(), toy.toy_settings(), tmp_path / "run", recipe={}, seed=0)
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "update 60/60  loss  net" in err
-
-
-def test_a_local_rule_shows_its_first_scalar(toy, tmp_path, capsys):
-    fit(toy.OjaTask(), toy.toy_settings(), tmp_path / "run", recipe={}, seed=0)
-    assert "update 60/60  activity " in capsys.readouterr().err

@@ -10,7 +10,7 @@ import yaml
 from torch import nn
 
 from calcarine.errors import InputError, NonFiniteError, RecipeError
-from calcarine.training import Task, read_log
+from calcarine.training import Task, fit, read_log
 from calcarine.training.checkpoint import checkpoint_updates
 
 
@@ -212,3 +212,15 @@ def test_log_lines_are_valid_json_even_with_nan(toy, train, tmp_path):
     train(task=toy.ToyTask(poison=(7,)))
     for line in (tmp_path / "run/log.jsonl").read_text().splitlines():
         json.loads(line, parse_constant=pytest.fail)
+
+
+def test_training_shows_its_progress_on_standard_error(toy, tmp_path, capsys):
+    fit(toy.ToyTask(), toy.toy_settings(), tmp_path / "run", recipe={}, seed=0)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "update 60/60  loss  net" in err
+
+
+def test_a_local_rule_shows_its_first_scalar(toy, tmp_path, capsys):
+    fit(toy.OjaTask(), toy.toy_settings(), tmp_path / "run", recipe={}, seed=0)
+    assert "update 60/60  activity " in capsys.readouterr().err

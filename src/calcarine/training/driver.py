@@ -20,6 +20,8 @@ from typing import Any, Literal
 import torch
 
 from calcarine.errors import NonFiniteError
+from calcarine.interrupt import Interrupt
+from calcarine.progress import Progress, open_progress
 from calcarine.training.checkpoint import write_checkpoint
 from calcarine.training.folder import (
     begin_run,
@@ -28,9 +30,7 @@ from calcarine.training.folder import (
     run_identity,
     write_recipe,
 )
-from calcarine.interrupt import Interrupt
 from calcarine.training.loggers import Logger, open_loggers
-from calcarine.progress import Progress, open_progress
 from calcarine.training.session import Session, find_device, own_random_state
 from calcarine.training.settings import TrainingSettings
 from calcarine.training.snapshots import write_snapshot
