@@ -18,7 +18,7 @@ def check_model(model: Callable[[Tensor], Tensor], image: Tensor) -> Report:
     """Say, check by check, whether a model can be probed.
 
     A probe takes any differentiable ``image -> representation`` with a 4-D image in and a 3-D or
-    4-D representation out.
+    4-D representation out, real or complex. Nothing is repaired: what fails says what to change.
 
     Args:
         model: The model, a module or any callable.
@@ -43,21 +43,44 @@ def _image_is_fit(model: Any, image: Tensor) -> str | None:
     return None
 
 
-def _evaluation_mode(model: Any, image: Tensor) -> str | None:
-    if isinstance(model, nn.Module) and any(m.training for m in model.modules()):
-        raise CheckError("the model is in training mode; call model.eval()")
+def _no_side_effects(model: Any, image: Tensor) -> str | None:
+    if not isinstance(model, nn.Module):
+        return None
+    before = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    with torch.no_grad():
+        model(image)
+    changed = [n for n, b in model.named_buffers() if not _same(b, before.get(n))]
+    if changed:
+        raise CheckError(
+            f"a call changes {len(changed)} buffers ({changed[0]}, ...); call model.eval()"
+        )
+    if any(m.training for m in model.modules()):
+        return "in training mode; call model.eval() unless that is meant"
     return None
+
+
+def _same(one: Tensor, other: Tensor | None) -> bool:
+    if other is None or one.is_meta:
+        return other is not None
+    return torch.equal(one.nan_to_num(), other.nan_to_num())
 
 
 def _parameters_frozen(model: Any, image: Tensor) -> str | None:
-    if isinstance(model, nn.Module):
-        free = [n for n, p in model.named_parameters() if p.requires_grad]
-        if free:
-            raise CheckError(
-                f"{len(free)} parameters collect gradients ({free[0]}, ...); call "
-                "model.requires_grad_(False)"
-            )
+    with torch.enable_grad():
+        learns = _representation(model, image.detach()).requires_grad
+    if learns:
+        free = [n for n, p in _parameters(model) if p.requires_grad]
+        which = (
+            f"{len(free)} parameters collect gradients ({free[0]}, ...)"
+            if free
+            else ("something in it collects gradients")
+        )
+        raise CheckError(f"{which}; call model.requires_grad_(False)")
     return None
+
+
+def _parameters(model: Any) -> list[tuple[str, nn.Parameter]]:
+    return list(model.named_parameters()) if isinstance(model, nn.Module) else []
 
 
 def _same_device(model: Any, image: Tensor) -> str | None:
@@ -87,9 +110,12 @@ def _output_fits(model: Any, image: Tensor) -> str | None:
             f"expected a 3-D or 4-D representation, got shape {tuple(response.shape)}; keep the "
             "batch axis and add a channel axis"
         )
-    if not response.is_floating_point():
-        raise CheckError(f"expected floating point values out, got {response.dtype}")
-    if response.dtype != image.dtype or response.device != image.device:
+    if not (response.is_floating_point() or response.is_complex()):
+        raise CheckError(
+            f"expected floating point or complex values out, got {response.dtype}; leave out what "
+            "rounds, thresholds or counts, or return what is in front of it"
+        )
+    if response.dtype.to_real() != image.dtype or response.device != image.device:
         raise CheckError(
             f"{image.dtype} on {image.device} in, {response.dtype} on {response.device} out; let "
             "constants follow the input"
@@ -111,7 +137,8 @@ def _differentiable(model: Any, image: Tensor) -> str | None:
     response = _representation(model, x)
     if not response.requires_grad:
         raise CheckError("no gradient reaches the image; use differentiable torch operations only")
-    (gradient,) = torch.autograd.grad(response.sum(), x, allow_unused=True)
+    total = torch.view_as_real(response).sum() if response.is_complex() else response.sum()
+    (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
     if gradient is None or not torch.isfinite(gradient).all():
         raise CheckError("the gradient with respect to the image is missing or not finite")
     return None
@@ -119,10 +146,10 @@ def _differentiable(model: Any, image: Tensor) -> str | None:
 
 _MODEL_CHECKS: dict[str, Callable[[Any, Tensor], str | None]] = {
     "image": _image_is_fit,
-    "evaluation_mode": _evaluation_mode,
-    "parameters_frozen": _parameters_frozen,
     "same_device": _same_device,
+    "parameters_frozen": _parameters_frozen,
     "output": _output_fits,
+    "no_side_effects": _no_side_effects,
     "repeatable": _repeatable,
     "differentiable": _differentiable,
 }
