@@ -19,6 +19,14 @@ __all__ = ["train"]
 
 DEFAULT_RECIPE = "color-sandbox"
 
+_AFTERWARDS = {
+    "color_vision_task": (
+        "calcarine colour-match {folder}",
+        "calcarine see sample:coffee --run {folder}",
+    ),
+}
+"""What a run of a task is for: the commands to go on with."""
+
 
 def train(
     recipe: str | None = None,
@@ -157,6 +165,5 @@ def _summarise(chosen: Recipe, result: FitResult, before: int) -> None:
         print(f"Skipped {result.skipped} updates whose gradients were not finite.")
     folder = shlex.quote(str(result.folder))
     print(f"Written to {result.folder}\n\nNow try:")
-    print(f"  calcarine colour-match {folder}")
-    print(f"  calcarine see sample:coffee --run {folder}")
-    print(f"  calcarine report {folder}")
+    for command in (*_AFTERWARDS.get(chosen.config.task, ()), "calcarine report {folder}"):
+        print(f"  {command.format(folder=folder)}")

@@ -39,7 +39,13 @@ from calcarine.probes.precondition import (
     preconditioner,
 )
 from calcarine.probes.saving import read_result, write_result
-from calcarine.probes.steppers import Objective, Optimizer, first_term_curvature
+from calcarine.probes.steppers import (
+    Objective,
+    Optimizer,
+    Stepper,
+    first_term_curvature,
+    open_stepper,
+)
 from calcarine.probes.synthesis import Plan, Status, Synthesis, SynthesisProbe
 
 __all__ = ["Metamer", "MetamerLosses"]
@@ -171,6 +177,20 @@ class Metamer(SynthesisProbe):
         left = max(1, max_iter - (self.iterations - spent))
         self._run(plan.cut(left), optimizer, None, precondition, fresh=True)
         return self
+
+    def begin(self, optimizer: Optimizer = "lbfgs", *, precondition: bool = True) -> Stepper:
+        """Return what changes the images step by step, for loops other than ``synthesize``.
+
+        Args:
+            optimizer: As for :meth:`synthesize`.
+            precondition: As for :meth:`synthesize`.
+
+        Raises:
+            InputError: If the optimiser is none, or is made for other tensors.
+        """
+        objective = self._objective(None)
+        change = self._change(objective) if optimizer == "lbfgs" and precondition else None
+        return open_stepper(optimizer, self.metamer, objective, change)
 
     @property
     def metamer(self) -> Float[Tensor, "B C H W"]:
