@@ -27,7 +27,7 @@ _PURPOSES = {
     "app": "the graphical application",
     "distributed": "searches and training on a cluster",
     "loggers": "`train --set training.loggers=[local,comet]` and other trackers",
-    "oracle": "comparison with other libraries, in the tests only",
+    "oracle": "comparison with other libraries, in tests and benchmarks",
     "test": "the test suite",
     "lint": "development",
     "docs": "building the documentation",
