@@ -1,4 +1,4 @@
-"""What the eye looks at: images, noise, crops of photographs, data sets."""
+"""What the eye looks at: images, gratings, noise, crops of photographs, data sets."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from calcarine.stimuli.datasets import (
     digits,
     named_images,
 )
+from calcarine.stimuli.gratings import GratingSet, grating
 from calcarine.stimuli.images import load_image, save_image
 from calcarine.stimuli.light import luminance
 from calcarine.stimuli.noise import pink_noise, white_noise
@@ -25,11 +26,13 @@ __all__ = [
     "HELD_OUT_SAMPLES",
     "TRAINING_SAMPLES",
     "Digits",
+    "GratingSet",
     "ImagePatches",
     "LabeledImage",
     "NamedImages",
     "StreamedImages",
     "digits",
+    "grating",
     "load_image",
     "luminance",
     "named_images",
