@@ -1,9 +1,10 @@
 """Texture synthesis as a run: noise turns into an image with the texture statistics of a picture.
 
-    minimise  mean((f(x) - f(picture))^2)    by one step of L-BFGS per update
+    minimise  mean(w^2 (f(x) - f(picture))^2)    by one step of L-BFGS per update
 
-It is a metamer of :class:`calcarine.models.PortillaSimoncelli` under the training driver, with
-its checkpoints, resuming, logs and report. What is learned are the pixels.
+w weighs the statistics as :class:`calcarine.models.RelativeTexture` does. It is a metamer of
+:class:`calcarine.models.PortillaSimoncelli` under the training driver, with its checkpoints,
+resuming, logs and report. What is learned are the pixels.
 
 Axes    C channel | H W rows down, columns right
 Source  portilla2000
@@ -19,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calcarine.errors import InputError
-from calcarine.models import PortillaSimoncelli
+from calcarine.models import PortillaSimoncelli, RelativeTexture
 from calcarine.probes import Metamer
 from calcarine.probes.metamer import MetamerLosses
 from calcarine.probes.steppers import Stepper
@@ -104,9 +105,9 @@ class TextureTask(Task):
 
     def _begin(self) -> Stepper:
         pixels = self.canvas.pixels
-        metamer = Metamer(
-            self.target.to(pixels), self.texture, pixels, penalty_weight=self.penalty_weight
-        )
+        target = self.target.to(pixels)
+        model = RelativeTexture(self.texture, target)
+        metamer = Metamer(target, model.eval(), pixels, penalty_weight=self.penalty_weight)
         stepper = metamer.begin()
         if self._resumed:
             stepper.load_state(self._resumed)
