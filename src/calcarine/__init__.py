@@ -16,6 +16,7 @@ _ROOMS = (
     "color",
     "cortex",
     "errors",
+    "lgn",
     "models",
     "plot",
     "probes",
@@ -29,6 +30,7 @@ _ROOMS = (
     "stimuli",
     "testing",
     "training",
+    "v1",
 )
 
 __all__ = ["__version__", "cite", *_ROOMS]

@@ -49,7 +49,13 @@ _entries: dict[str, Entry] = {
     "training": Entry("calcarine.training.settings:TrainingSettings", "settings"),
     "color_vision": Entry("calcarine.models.kotani2024:ColorVision", "model"),
     "retina": Entry("calcarine.retina.retina:Retina", "model"),
+    "texture_task": Entry("calcarine.training.texture:TextureTask", "task"),
     "color_vision_task": Entry("calcarine.training.color_vision:ColorVisionTask", "task"),
+    "center_surround": Entry(
+        "calcarine.lgn.center_surround:CenterSurround",
+        example=(2, 1, 12, 10),
+        settings={"kernel_size": 7, "on_center": (True, False)},
+    ),
     "cone_activation": Entry(
         "calcarine.retina.activation:ConeActivation",
         example=(2, 3, 12, 10),
@@ -63,10 +69,49 @@ _entries: dict[str, Entry] = {
     "foveal_sampling": Entry(
         "calcarine.retina.sampling:FovealSampling", example=(2, 3, 32, 32), settings={"size": 16}
     ),
+    "gaussian": Entry(
+        "calcarine.lgn.gaussian:Gaussian", example=(2, 3, 12, 10), settings={"kernel_size": 7}
+    ),
     "lateral_inhibition": Entry(
         "calcarine.retina.inhibition:LateralInhibition", example=(2, 1, 12, 10)
     ),
+    "linear_nonlinear": Entry(
+        "calcarine.lgn.linear_nonlinear:LinearNonlinear",
+        example=(2, 1, 18, 17),
+        settings={"kernel_size": 31, "pretrained": True},
+    ),
+    "luminance_contrast_gain_control": Entry(
+        "calcarine.lgn.contrast_gain:LuminanceContrastGainControl",
+        example=(2, 1, 12, 10),
+        settings={"kernel_size": 7},
+    ),
+    "luminance_gain_control": Entry(
+        "calcarine.lgn.luminance_gain:LuminanceGainControl",
+        example=(2, 3, 12, 10),
+        settings={"kernel_size": (7, 6)},
+    ),
     "neural_scope": Entry("calcarine.probes.neural_scope:NeuralScope", example=(2, 8, 6, 5)),
+    "on_off": Entry(
+        "calcarine.lgn.on_off:OnOff",
+        example=(2, 1, 12, 10),
+        settings={"kernel_size": 7, "apply_mask": True},
+    ),
+    "complex_cells": Entry(
+        "calcarine.v1.cells:ComplexCells",
+        example=(2, 1, 16, 15),
+        settings={"image_shape": (16, 15), "normalize": True, "root": True},
+    ),
+    "simple_cells": Entry(
+        "calcarine.v1.cells:SimpleCells",
+        example=(2, 1, 16, 15),
+        settings={"image_shape": (16, 15)},
+    ),
+    "steerable_pyramid": Entry("calcarine.v1.steerable_pyramid:SteerablePyramid", "model"),
+    "portilla_simoncelli": Entry(
+        "calcarine.models.portilla2000:PortillaSimoncelli",
+        example=(2, 1, 32, 25),
+        settings={"image_shape": (32, 25), "n_scales": 2, "spatial_corr_width": 5},
+    ),
     "retinal_spikes": Entry(
         "calcarine.retina.spikes:RetinalSpikes", example=(3, 1, 6, 5), skip=_SPIKES
     ),

@@ -1,17 +1,43 @@
 """Probes: what a model sees, what it cannot see, and what it makes of it."""
 
 from calcarine.probes.color_matching import ColorMatching, color_matching, perfect_observer
+from calcarine.probes.eigendistortion import Eigendistortion
+from calcarine.probes.geodesic import Geodesic
+from calcarine.probes.mad import MADCompetition, mad_competition
+from calcarine.probes.metamer import Metamer
+from calcarine.probes.metrics import l2_norm, model_metric, ms_ssim, mse, nlpd, ssim
 from calcarine.probes.neural_scope import NeuralScope, mosaic_scope, percept_scope
+from calcarine.probes.penalty import range_penalty
+from calcarine.probes.readout import readout
+from calcarine.probes.receptive_field import ReceptiveField, receptive_field
 from calcarine.probes.scanning import scan
+from calcarine.probes.tuning import TuningCurves, tuning_curves
 from calcarine.testing import check_model
 
 __all__ = [
     "ColorMatching",
+    "Eigendistortion",
+    "Geodesic",
+    "MADCompetition",
+    "Metamer",
     "NeuralScope",
+    "ReceptiveField",
+    "TuningCurves",
     "check_model",
     "color_matching",
+    "l2_norm",
+    "mad_competition",
+    "model_metric",
     "mosaic_scope",
+    "ms_ssim",
+    "mse",
+    "nlpd",
     "percept_scope",
     "perfect_observer",
+    "range_penalty",
+    "readout",
+    "receptive_field",
     "scan",
+    "ssim",
+    "tuning_curves",
 ]
