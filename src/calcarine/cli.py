@@ -26,6 +26,9 @@ from calcarine import __version__
 from calcarine.commands.cite import cite
 from calcarine.commands.colour_match import colour_match
 from calcarine.commands.doctor import doctor
+from calcarine.commands.eigendistortion import eigendistortion
+from calcarine.commands.mad import mad
+from calcarine.commands.metamer import metamer
 from calcarine.commands.recipes import recipes
 from calcarine.commands.report import report
 from calcarine.commands.retina import retina
@@ -62,6 +65,9 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "retina": retina,
     "see": see,
     "colour-match": colour_match,
+    "metamer": metamer,
+    "eigendistortion": eigendistortion,
+    "mad": mad,
     "report": report,
     "cite": cite,
     "doctor": doctor,

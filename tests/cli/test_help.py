@@ -12,7 +12,10 @@ import pytest
 from calcarine import __version__
 from calcarine.cli import _VERBS, app
 
-VERBS = ["train", "recipes", "retina", "see", "colour-match", "report", "cite", "doctor"]
+VERBS = [
+    "train", "recipes", "retina", "see", "colour-match", "metamer", "eigendistortion", "mad",
+    "report", "cite", "doctor",
+]  # fmt: skip
 
 
 def examples(text: str) -> list[str]:

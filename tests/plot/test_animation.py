@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import re
 import sys
 
 import av
@@ -91,6 +93,22 @@ def test_rounding_of_durations_does_not_add_up(tmp_path):
     assert sum(durations) == 1000
     _, durations = decoded(save_animation(movie, tmp_path / "film.gif", fps=30))
     assert sum(durations) == 1000
+
+
+def test_a_page_holds_the_animation_and_a_still_and_nothing_else(frames, tmp_path):
+    path = save_animation(frames, tmp_path / "film.html", fps=4, title="bars & <ramps>")
+    page = path.read_text()
+    found = {
+        kind: Image.open(io.BytesIO(base64.b64decode(text)))
+        for kind, text in re.findall(r'src="data:image/(\w+);base64,([A-Za-z0-9+/=]+)"', page)
+    }
+    assert (found["webp"].n_frames, found["webp"].size) == (5, (35, 27))
+    last = (frames[-1] * 255).permute(1, 2, 0)
+    assert np.abs(np.asarray(found["png"].convert("RGB")) - last.numpy()).max() <= 0.51
+    assert page.count("src=") == 2
+    assert "<script" not in page
+    assert "bars &amp; &lt;ramps&gt;" in page
+    assert "prefers-reduced-motion" in page
 
 
 def test_bytes_are_a_webp(frames):

@@ -13,8 +13,8 @@ import torch
 from PIL import Image, ImageCms, ImageFile
 
 from calcarine.errors import FileFormatError, InputError, NonFiniteError, ShapeError
-from calcarine.stimuli import load_image, save_image
-from calcarine.stimuli.samples import sample_path
+from calcarine.stimuli import cover_image, load_image, save_image
+from calcarine.stimuli.samples import picture_path, sample_path
 
 
 @pytest.fixture
@@ -393,3 +393,24 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
         save_image(torch.ones(4, 4), path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (8, 24), (40, 40)])
+def test_a_covering_image_is_the_undistorted_centre(tmp_path, shape):
+    ramp = torch.linspace(0, 1, 24).expand(1, 1, 16, 24)
+    save_image(ramp, tmp_path / "ramp.png")
+    image = cover_image(tmp_path / "ramp.png", shape)
+    assert image.shape == (1, 1, *shape)
+    scale = max(shape[0] / 16, shape[1] / 24)
+    step = image[0, 0, 0].diff().mean()
+    assert step == pytest.approx(1 / 23 / scale, rel=0.15)
+    assert image.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_pictures_are_found_by_path_or_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert picture_path("sample:camera") == picture_path("camera") == sample_path("camera")
+    (tmp_path / "camera").write_bytes(b"x")
+    assert picture_path("camera") == Path("camera")
+    with pytest.raises(FileFormatError, match=r"Did you mean 'camera'"):
+        picture_path("camra")

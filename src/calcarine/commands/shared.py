@@ -81,25 +81,17 @@ def open_picture(image: str, size: int | None = None) -> Float[Tensor, "1 3 H W"
     """Load a picture in sRGB.
 
     Args:
-        image: A path, or ``sample:NAME``; the name alone will do where there is no such file.
+        image: A path, or ``sample:NAME``.
         size: Length of the shorter side, px; ``None`` keeps the size.
 
     Raises:
         FileFormatError: If there is no such file, or it is not an image.
         UnknownNameError: If there is no such sample.
     """
-    from calcarine.stimuli import load_image, sample_image, sample_image_names
+    from calcarine.stimuli import load_image
+    from calcarine.stimuli.samples import picture_path
 
-    samples = sample_image_names()
-    if image.startswith(_SAMPLE) or (image in samples and not Path(image).exists()):
-        return sample_image(image.removeprefix(_SAMPLE), size=size, channels="rgb")
-    if not Path(image).exists():
-        close = suggestion(image, samples)
-        raise FileFormatError(
-            f"There is no image file {image!r}.{close} Samples are named like sample:astronaut; "
-            f"there are {', '.join(samples)}."
-        )
-    return load_image(image, size=size, channels="rgb")
+    return load_image(picture_path(image), size=size, channels="rgb")
 
 
 def note(text: str) -> None:

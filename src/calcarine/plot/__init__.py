@@ -1,10 +1,15 @@
 """Plots: every figure and animation, as objects that are shown, embedded or saved.
 
-style        figure_png, save_figure
-images       image_grid, retina_stages
-curves       loss_curve, residual_curve, dimension_over_time, singular_values
-cones        cone_fundamentals, cone_identities, identity_accuracy, mosaic_picture
-animation    save_animation, animation_bytes, caption_frames
+style           figure_png, save_figure
+images          image_grid, retina_stages
+curves          loss_curve, residual_curve, dimension_over_time, singular_values
+cones           cone_fundamentals, cone_identities, identity_accuracy, mosaic_picture
+synthesis       synthesis_loss, representation_error
+probe_figures   metamer_figure, eigendistortion_figure, mad_figure
+pyramid         pyramid_bands
+spectra         power_spectrum
+animation       save_animation, animation_bytes, caption_frames
+film            synthesis_animation
 """
 
 from __future__ import annotations
@@ -17,8 +22,13 @@ from calcarine.plot.cones import (
     mosaic_picture,
 )
 from calcarine.plot.curves import dimension_over_time, loss_curve, residual_curve, singular_values
+from calcarine.plot.film import synthesis_animation
 from calcarine.plot.images import image_grid, retina_stages
+from calcarine.plot.probe_figures import eigendistortion_figure, mad_figure, metamer_figure
+from calcarine.plot.pyramid import pyramid_bands
+from calcarine.plot.spectra import power_spectrum
 from calcarine.plot.style import figure_png, save_figure
+from calcarine.plot.synthesis import representation_error, synthesis_loss
 
 __all__ = [
     "animation_bytes",
@@ -26,14 +36,22 @@ __all__ = [
     "cone_fundamentals",
     "cone_identities",
     "dimension_over_time",
+    "eigendistortion_figure",
     "figure_png",
     "identity_accuracy",
     "image_grid",
     "loss_curve",
+    "mad_figure",
+    "metamer_figure",
     "mosaic_picture",
+    "power_spectrum",
+    "pyramid_bands",
+    "representation_error",
     "residual_curve",
     "retina_stages",
     "save_animation",
     "save_figure",
     "singular_values",
+    "synthesis_animation",
+    "synthesis_loss",
 ]

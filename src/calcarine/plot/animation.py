@@ -2,12 +2,15 @@
 
     .webp   colours as they are, small         .gif   256 colours per frame
     .png    animated PNG, exact, large         .mp4   H.264; odd sides are extended by one pixel
+    .html   a page with the .webp inside; it needs no script and no other file
 
 Axes    T frames | C channel, 1 grey or 3 sRGB | H W rows down, columns right
 """
 
 from __future__ import annotations
 
+import base64
+import html
 import io
 import math
 import os
@@ -22,28 +25,33 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError, require
-from calcarine.files import output_file
+from calcarine.files import output_file, write_text
 
 if TYPE_CHECKING:
     import numpy as np
 
-__all__ = ["animation_bytes", "caption_frames", "save_animation"]
+__all__ = ["STRIP_PX", "animation_bytes", "caption_frames", "caption_strip", "save_animation"]
 
 _PILLOW: dict[str, tuple[str, dict[str, Any]]] = {
     ".gif": ("GIF", {"loop": 0, "disposal": 1}),
     ".png": ("PNG", {"loop": 0}),
     ".webp": ("WEBP", {"loop": 0, "quality": 85, "method": 4}),
 }
-_SUFFIXES = (*_PILLOW, ".mp4")
+_SUFFIXES = (*_PILLOW, ".mp4", ".html")
 _FASTEST = {".gif": 50}  # browsers slow GIFs down whose frames last less than 20 ms
 _ROUNDING = 1e-5  # how far outside [0, 1] a value may lie and still be a rounding error
-_STRIP_PX = 22
+STRIP_PX = 22
+"""Height of a line of text above a frame."""
 
 
 def save_animation(
-    frames: Float[Tensor, "T C H W"], path: str | os.PathLike[str], *, fps: float = 10.0
+    frames: Float[Tensor, "T C H W"],
+    path: str | os.PathLike[str],
+    *,
+    fps: float = 10.0,
+    title: str = "Animation",
 ) -> Path:
-    """Save an animation in the format of the suffix: .webp, .gif, .png (animated) or .mp4.
+    """Save an animation in the format of the suffix: .webp, .gif, .png (animated), .mp4 or .html.
 
     The file appears when it is complete; missing folders are made. Animations repeat for ever.
 
@@ -51,6 +59,7 @@ def save_animation(
         frames: sRGB code values in [0, 1], one channel (grey) or three.
         path: The file to write.
         fps: Frames per second.
+        title: What it shows: title of an .html page, and its text for those who cannot see it.
 
     Returns:
         The path.
@@ -73,6 +82,8 @@ def save_animation(
         av = require("av", extra="viz", purpose="Writing .mp4")
         with output_file(path) as file:
             _write_video(av, file, frames, fps)
+    elif suffix == ".html":
+        write_text(path, _page(frames, fps, title))
     else:
         with output_file(path) as file:
             _write_pictures(file, frames, fps, suffix)
@@ -85,6 +96,45 @@ def animation_bytes(frames: Float[Tensor, "T C H W"], *, fps: float = 10.0) -> b
     buffer = io.BytesIO()
     _write_pictures(buffer, frames, fps, ".webp")
     return buffer.getvalue()
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+body {{ margin: 1.5rem; font: 1rem/1.5 system-ui, sans-serif; color: #222; background: #fff; }}
+img {{ max-width: 100%; height: auto; image-rendering: pixelated; }}
+.still {{ display: none; }}
+@media print, (prefers-reduced-motion: reduce) {{
+  .moving {{ display: none; }}
+  .still {{ display: block; }}
+}}
+</style>
+</head>
+<body>
+<h1>{title}</h1>
+<img class="moving" src="{moving}" alt="{title}" width="{width}">
+<img class="still" src="{still}" alt="{title}, last frame" width="{width}">
+</body>
+</html>
+"""
+
+
+def _page(frames: Tensor, fps: float, title: str) -> str:
+    """Return a page with the animation inside; readers who want no motion get its last frame."""
+    buffer = io.BytesIO()
+    _write_pictures(buffer, frames[-1:], 1, ".png")
+    content = {"webp": animation_bytes(frames, fps=fps), "png": buffer.getvalue()}
+    moving, still = (
+        f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+        for kind, data in content.items()
+    )
+    return _PAGE.format(
+        title=html.escape(title), moving=moving, still=still, width=frames.shape[-1]
+    )
 
 
 def caption_frames(
@@ -106,23 +156,23 @@ def caption_frames(
             f"caption_frames expected one caption per frame, got {len(captions)} for {len(frames)}."
         )
     color = frames.expand(-1, 3, -1, -1)
-    strips = [_strip(text, frames.shape[-1]) for text in captions]
+    strips = [caption_strip(text, frames.shape[-1]) for text in captions]
     return torch.cat([torch.stack(strips).to(color), color], dim=-2)
 
 
-def _strip(text: str, width: int) -> Float[Tensor, "3 h W"]:
-    """Return a line of text, (3, 22, width)."""
+def caption_strip(text: str, width: int) -> Float[Tensor, "3 h W"]:
+    """Return a line of text, dark on white; tabs divide it into columns of equal width."""
     from PIL import Image, ImageDraw, ImageFont
 
-    canvas = Image.new("RGB", (width, _STRIP_PX), "white")
+    canvas = Image.new("RGB", (width, STRIP_PX), "white")
     draw = ImageDraw.Draw(canvas)
     font = ImageFont.load_default(13)
     columns = text.split("\t")
     for index, column in enumerate(columns):
         center = (index + 0.5) * width / len(columns)
-        draw.text((center, _STRIP_PX / 2), column, fill=(34, 34, 34), font=font, anchor="mm")
+        draw.text((center, STRIP_PX / 2), column, fill=(34, 34, 34), font=font, anchor="mm")
     codes = torch.frombuffer(bytearray(canvas.tobytes()), dtype=torch.uint8)
-    return codes.view(_STRIP_PX, width, 3).permute(2, 0, 1) / 255
+    return codes.view(STRIP_PX, width, 3).permute(2, 0, 1) / 255
 
 
 def _check(frames: Any, fps: float, fastest: float) -> None:

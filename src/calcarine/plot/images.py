@@ -1,11 +1,7 @@
 """Pictures side by side, and the stages of a retina.
 
-    limits "shared"   black is the smallest value of all pictures, white the largest
-           "each"     every picture has its own
-           (lo, hi)   given
-
-Colour pictures with values in [0, 1] are shown as they are unless limits are given: stretching
-would change their colours.
+What is black and what is white is said by ``limits``: ``"shared"``, ``"each"``, a pair, or a code
+of published figures such as ``"auto1"``; :mod:`calcarine.plot.ranges` has the formulas.
 
 Axes    N pictures | C channel, 1 grey or 3 sRGB | H W rows down, columns right
 """
@@ -14,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
@@ -22,18 +18,18 @@ from torch import Tensor
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError
 from calcarine.plot.cones import mosaic_picture
+from calcarine.plot.ranges import Limits, is_shared, is_signed, picture_ranges, range_text
 from calcarine.plot.style import GREY, INK, heading, new_figure, plain_panel
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
 
     from calcarine.color import ConeSpace
     from calcarine.retina import RetinaOutput
 
-__all__ = ["image_grid", "retina_stages"]
-
-Limits = Literal["shared", "each"] | tuple[float, float]
+__all__ = ["add_scales", "as_picture", "draw_picture", "image_grid", "retina_stages"]
 
 
 def image_grid(
@@ -45,39 +41,50 @@ def image_grid(
     width_in: float = 1.9,
     label: str = "",
     title: str = "",
+    show_range: bool = False,
 ) -> Figure:
     """Show pictures side by side.
 
     Args:
         images: A batch, or pictures of any sizes with axes (H, W), (C, H, W) or (1, C, H, W).
         titles: One per picture.
-        limits: What is black and white, see the module.
+        limits: What is black and what is white: ``"shared"`` or ``"each"`` (lowest to highest value
+            of all, or of each), a pair, or ``"auto0"`` .. ``"auto3"`` (one range for all) and
+            ``"indep0"`` .. ``"indep3"`` (one each): 0 symmetric about zero, in red and blue; 1
+            lowest to highest; 2 mean -+ 2 standard deviations; 3 the 10 % and 90 % quantiles at
+            10 % and 90 % of the scale.
         columns: Pictures per row; by default up to six, in rows of equal length.
         width_in: Width of a picture, inches.
         label: What grey values mean, with its unit, for the scale beside them; scales are left out
             where ``limits`` are (0, 1) and there is no label.
         title: Heading of the whole figure.
+        show_range: Write the range below every title instead of drawing scales.
 
     Raises:
         InputError: If there is no picture, or titles, limits or columns do not fit.
         ShapeError: If something is no picture.
         NonFiniteError: If a picture holds NaN or infinity.
     """
-    pictures = [_picture(image, index) for index, image in enumerate(images)]
+    pictures = [as_picture(image, index) for index, image in enumerate(images)]
     if not pictures:
         raise InputError("image_grid expected at least one picture, got none.")
     if titles is not None and len(titles) != len(pictures):
         raise InputError(
             f"image_grid expected one title per picture, got {len(titles)} for {len(pictures)}."
         )
-    ranges = _ranges(pictures, limits)
+    ranges = picture_ranges(pictures, limits)
+    texts = list(titles) if titles else [""] * len(pictures)
+    if show_range:
+        texts = [
+            f"{text}\n{range_text(*r)}".lstrip() for text, r in zip(texts, ranges, strict=True)
+        ]
     if columns is None:
         columns = math.ceil(len(pictures) / math.ceil(len(pictures) / 6))
     if columns < 1:
         raise InputError(f"image_grid expected columns >= 1, got {columns}.")
     columns = min(columns, len(pictures))
     tallest = max(p.shape[-2] / p.shape[-1] for p in pictures)
-    lines = max((text.count("\n") + 1 for text in titles or ()), default=0)
+    lines = max((text.count("\n") + 1 for text in texts if text), default=0)
     figure, axes = new_figure(
         math.ceil(len(pictures) / columns),
         columns,
@@ -89,12 +96,12 @@ def image_grid(
         ax.set_axis_off()
     grey = []
     for index, (ax, picture) in enumerate(zip(panels, pictures, strict=False)):
-        shown = _draw(ax, picture, *ranges[index])
-        heading(ax, titles[index] if titles else "")
+        shown = draw_picture(ax, picture, *ranges[index], signed=is_signed(limits))
+        heading(ax, texts[index])
         if picture.shape[0] == 1:
             grey.append((ax, shown))
-    if grey and (label or limits != (0, 1)):
-        _scales(figure, grey, label, each=limits == "each")
+    if grey and not show_range and (label or limits != (0, 1)):
+        add_scales(figure, grey, label, each=not is_shared(limits))
     return figure
 
 
@@ -168,14 +175,14 @@ def _stage_figure(panels: list[tuple[str, Tensor, Any, str]], title: str) -> Fig
     for ax in flat[len(panels) :]:
         ax.set_axis_off()
     for ax, (name, picture, limits, unit) in zip(flat, panels, strict=False):
-        shown = _draw(ax, _picture(picture, 0), *limits)
+        shown = draw_picture(ax, picture, *limits)
         heading(ax, name)
         if unit:
-            _scales(figure, [(ax, shown)], unit, each=True)
+            add_scales(figure, [(ax, shown)], unit, each=True)
     return figure
 
 
-def _picture(image: Tensor, index: int) -> Tensor:
+def as_picture(image: Tensor, index: int = 0) -> Tensor:
     """Check one picture and return it as (C, H, W) in double precision."""
     if not isinstance(image, Tensor):
         raise InputError(f"image_grid expected tensors, picture {index} is {type(image).__name__}.")
@@ -198,41 +205,30 @@ def _picture(image: Tensor, index: int) -> Tensor:
     return picture
 
 
-def _ranges(pictures: list[Tensor], limits: Limits) -> list[tuple[float, float]]:
-    """Return what is black and what is white in every picture."""
-    if isinstance(limits, tuple):
-        if len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf:
-            raise InputError(f"image_grid expected limits as (low, high), got {limits!r}.")
-        return [limits] * len(pictures)
-    if limits not in ("shared", "each"):
-        raise InputError(f"image_grid expected limits 'shared', 'each' or a pair, got {limits!r}.")
-    own = [(float(p.min()), float(p.max())) for p in pictures]
-    ranges = []
-    for color in (False, True):
-        chosen = [r for r, p in zip(own, pictures, strict=True) if (p.shape[0] == 3) == color]
-        ranges.append(
-            (min((r[0] for r in chosen), default=0), max((r[1] for r in chosen), default=1))
-        )
-    found = []
-    for (low, high), picture in zip(own, pictures, strict=True):
-        color = picture.shape[0] == 3
-        if limits == "shared":
-            low, high = ranges[color]
-        if color and low >= 0 and high <= 1:
-            low, high = 0.0, 1.0
-        found.append((low, high if high > low else low + 1e-9 + abs(low) * 1e-6))
-    return found
+def draw_picture(
+    ax: Axes, picture: Tensor, low: float, high: float, *, signed: bool = False
+) -> AxesImage:
+    """Draw a picture into a panel; values outside the range are cut off.
 
-
-def _draw(ax: Axes, picture: Tensor, low: float, high: float) -> Any:
+    Args:
+        ax: The panel.
+        picture: Axes (H, W), (C, H, W) or (1, C, H, W).
+        low: What is black.
+        high: What is white.
+        signed: Draw grey pictures in blue (low), white and red (high).
+    """
+    picture = as_picture(picture)
     plain_panel(ax)
     if picture.shape[0] == 3:
         values = ((picture - low) / (high - low)).clamp(0, 1).permute(1, 2, 0).numpy()
         return ax.imshow(values, interpolation="nearest")
-    return ax.imshow(picture[0].numpy(), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
+    colors = "RdBu_r" if signed else "gray"
+    return ax.imshow(picture[0].numpy(), cmap=colors, vmin=low, vmax=high, interpolation="nearest")
 
 
-def _scales(figure: Figure, grey: list[tuple[Axes, Any]], label: str, *, each: bool) -> None:
+def add_scales(
+    figure: Figure, grey: list[tuple[Axes, Any]], label: str = "", *, each: bool = False
+) -> None:
     """Add one scale per picture, or one for all."""
     groups = [[pair] for pair in grey] if each else [grey]
     for group in groups:

@@ -11,7 +11,7 @@ from calcarine.stimuli.datasets import (
     named_images,
 )
 from calcarine.stimuli.gratings import GratingSet, grating
-from calcarine.stimuli.images import load_image, save_image
+from calcarine.stimuli.images import cover_image, load_image, save_image
 from calcarine.stimuli.light import luminance
 from calcarine.stimuli.noise import pink_noise, white_noise
 from calcarine.stimuli.patches import ImagePatches
@@ -31,6 +31,7 @@ __all__ = [
     "LabeledImage",
     "NamedImages",
     "StreamedImages",
+    "cover_image",
     "digits",
     "grating",
     "load_image",

@@ -89,6 +89,37 @@ def load_image(
     return to_image(pixels, size=size, channels=channels, dtype=dtype).to(device=device)
 
 
+def cover_image(
+    path: str | os.PathLike[str],
+    shape: tuple[int, int],
+    *,
+    channels: Channels = "as-is",
+    dtype: torch.dtype | None = None,
+) -> Float[Tensor, "1 C H W"]:
+    """Load the centre of an image, scaled so that it just covers a shape and is not distorted.
+
+    Args:
+        path: The file.
+        shape: Height and width wanted, px.
+        channels: As in :func:`load_image`.
+        dtype: As in :func:`load_image`.
+
+    Raises:
+        FileFormatError: As :func:`load_image` does.
+        InputError: As :func:`load_image` does.
+    """
+    height, width = checked_size("cover_image", shape)
+    whole = load_image(path, channels=channels, dtype=dtype)
+    scale = max(height / whole.shape[-2], width / whole.shape[-1])
+    scaled = (
+        max(height, round(scale * whole.shape[-2])),
+        max(width, round(scale * whole.shape[-1])),
+    )
+    image = load_image(path, size=scaled, channels=channels, dtype=dtype)
+    top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
+    return image[..., top : top + height, left : left + width].contiguous()
+
+
 def _check_arguments(size: object, channels: object) -> None:
     if channels not in ("as-is", "gray", "rgb"):
         known = ("as-is", "gray", "rgb")

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from calcarine.errors import InputError, UnknownNameError, require
+from calcarine.errors import FileFormatError, InputError, UnknownNameError, require, suggestion
 from calcarine.stimuli.images import Channels, load_image
 
 __all__ = [
@@ -94,6 +94,26 @@ def sample_path(name: str) -> Path:
         require(_FILES[name][0], extra="data", purpose=f"The sample image {name!r}")
         raise AssertionError(f"{_FILES[name][0]} can be imported but not found")
     return path
+
+
+def picture_path(picture: str) -> Path:
+    """Return the file behind what a person typed: a path, or ``sample:NAME``.
+
+    The name of a sample alone will do where there is no such file.
+
+    Raises:
+        FileFormatError: If there is neither.
+        UnknownNameError: If there is no sample of the name after ``sample:``.
+    """
+    known = sample_image_names()
+    if picture.startswith("sample:") or (picture in known and not Path(picture).exists()):
+        return sample_path(picture.removeprefix("sample:"))
+    if not Path(picture).exists():
+        raise FileFormatError(
+            f"There is no image file {picture!r}.{suggestion(picture, known)} Samples are named "
+            f"like sample:astronaut; there are {', '.join(known)}."
+        )
+    return Path(picture)
 
 
 def _path(name: str) -> Path | None:

@@ -1,6 +1,6 @@
 """Training: one driver for everything that learns, by gradient or by local rule.
 
-task       what is learned            Task, GradientTask, Step
+task       what is learned            Task, GradientTask, Step, Probed
 settings   how long, fast and often   TrainingSettings, default_snapshots
 fit        the loop: schedule, gradient guard, logs, checkpoints, resuming
 weights    of a finished run          load_weights, snapshot_ages, read_log
@@ -14,12 +14,13 @@ from calcarine.training.run import Run, open_run
 from calcarine.training.schedule import learning_rate
 from calcarine.training.settings import TrainingSettings, default_snapshots
 from calcarine.training.snapshots import load_weights, snapshot_ages
-from calcarine.training.task import GradientTask, Step, Task
+from calcarine.training.task import GradientTask, Probed, Step, Task
 
 __all__ = [
     "FitResult",
     "GradientTask",
     "Logger",
+    "Probed",
     "Run",
     "Step",
     "Task",

@@ -24,9 +24,28 @@ from calcarine.retina import Retina
 from calcarine.retina.eye_motion import crop_center
 from calcarine.stimuli import ImagePatches
 from calcarine.training.precision import multiply_in, resolve_precision
-from calcarine.training.task import GradientTask
+from calcarine.training.task import GradientTask, Probed
 
-__all__ = ["ColorVisionTask"]
+__all__ = ["ColorVisionTask", "Percept"]
+
+
+class Percept(nn.Module):
+    """Picture in sRGB -> cone signals -> one fixation of the retina, at rest -> percept.
+
+    Args:
+        space: From linear RGB to cone signals.
+        retina: The eye.
+        cortex: The cortex.
+    """
+
+    def __init__(self, space: ConeSpace, retina: Retina, cortex: ColorVision) -> None:
+        super().__init__()
+        self.space, self.retina, self.cortex = space, retina, cortex
+
+    def forward(self, image: Float[Tensor, "B 3 W W"]) -> Float[Tensor, "B D S S"]:
+        """Return the percept of a picture as large as what the eye takes in."""
+        scene = self.space.linear_to_cones(self.space.srgb_to_linear(image))
+        return self.cortex.decode(self.retina.snapshot(scene))
 
 
 class ColorVisionTask(GradientTask):
@@ -95,6 +114,11 @@ class ColorVisionTask(GradientTask):
             "mosaic_scope": self.mosaic_scope,
             "retina": self.retina,
         }
+
+    def probed(self) -> Probed:
+        """Return the percept of one fixation."""
+        window = self.retina.window
+        return Probed(Percept(self.space, self.retina, self.cortex), 3, (window, window))
 
     def objectives(self) -> dict[str, list[nn.Parameter]]:
         """Return one objective each for the cortex and the scopes."""

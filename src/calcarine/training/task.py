@@ -31,7 +31,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-__all__ = ["GradientTask", "Step", "Task"]
+__all__ = ["GradientTask", "Probed", "Step", "Task"]
 
 
 class Step(NamedTuple):
@@ -52,6 +52,20 @@ class Step(NamedTuple):
     device: torch.device
     rate: float
     descend: Callable[[Mapping[str, Tensor]], dict[str, float]]
+
+
+class Probed(NamedTuple):
+    """What probes get of a run.
+
+    Attributes:
+        model: Picture in sRGB code values (B, C, H, W) -> representation, its parts named.
+        channels: Channels of the picture; ``None`` where grey and colour will do.
+        size: Height and width of the picture in pixels; ``None`` where any will do.
+    """
+
+    model: nn.Module
+    channels: int | None = None
+    size: tuple[int, int] | None = None
 
 
 class Task(ABC):
@@ -89,6 +103,10 @@ class Task(ABC):
 
     def load_extra_state(self, state: dict[str, Any]) -> None:  # noqa: B027 (nothing to take over)
         """Take over what ``extra_state`` returned when the checkpoint was written."""
+
+    def probed(self) -> Probed | None:
+        """Return the model for the probes, or ``None`` if there is nothing to probe."""
+        return None
 
     def images(self) -> dict[str, Float[Tensor, "C H W"]]:
         """Return pictures for the loggers, values in [0, 1], asked for at every snapshot.

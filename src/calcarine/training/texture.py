@@ -12,7 +12,6 @@ Source  portilla2000
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -24,9 +23,9 @@ from calcarine.models import PortillaSimoncelli, RelativeTexture
 from calcarine.probes import Metamer
 from calcarine.probes.metamer import MetamerLosses
 from calcarine.probes.steppers import Stepper
-from calcarine.stimuli import load_image, sample_image_names
-from calcarine.stimuli.samples import sample_path
-from calcarine.training.task import Step, Task
+from calcarine.stimuli import cover_image
+from calcarine.stimuli.samples import picture_path
+from calcarine.training.task import Probed, Step, Task
 
 __all__ = ["Canvas", "TextureTask"]
 
@@ -71,7 +70,7 @@ class TextureTask(Task):
         self.texture = texture.eval().requires_grad_(False)
         self.picture, self.initial_std = picture, initial_std
         self.penalty_weight = penalty_weight
-        self.target = _open(picture, texture.image_shape)
+        self.target = cover_image(picture_path(picture), texture.image_shape, channels="gray")
         noise = torch.randn(self.target.shape, dtype=self.target.dtype)
         self.canvas = Canvas((self.target.mean() + initial_std * noise).clamp(0, 1))
         self._stepper: Stepper | None = None
@@ -80,6 +79,10 @@ class TextureTask(Task):
     def modules(self) -> dict[str, nn.Module]:
         """Return the image and the statistics."""
         return {"canvas": self.canvas, "texture": self.texture}
+
+    def probed(self) -> Probed:
+        """Return the statistics."""
+        return Probed(self.texture, 1, self.texture.image_shape)
 
     def update(self, step: Step) -> dict[str, Tensor | float]:
         """Make one step of L-BFGS; the driver's learning rate plays no part in it."""
@@ -112,18 +115,3 @@ class TextureTask(Task):
         if self._resumed:
             stepper.load_state(self._resumed)
         return stepper
-
-
-def _open(picture: str, shape: tuple[int, int]) -> Float[Tensor, "1 1 H W"]:
-    """Return the centre of a picture in grey, scaled so that it just covers the shape."""
-    name = picture.removeprefix("sample:")
-    known = name in sample_image_names() and not Path(picture).exists()
-    path = sample_path(name) if known else Path(picture)
-    whole = load_image(path, channels="gray").shape[-2:]
-    scale = max(wanted / there for wanted, there in zip(shape, whole, strict=True))
-    height, width = (
-        max(wanted, round(there * scale)) for wanted, there in zip(shape, whole, strict=True)
-    )
-    image = load_image(path, size=(height, width), channels="gray")
-    top, left = (height - shape[0]) // 2, (width - shape[1]) // 2
-    return image[..., top : top + shape[0], left : left + shape[1]].contiguous()
