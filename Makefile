@@ -55,6 +55,9 @@ docs: $(DOCS_READY)
 bench: $(READY)
 	$(PY) -m pytest -m slow
 	$(PY) benchmarks/color_step.py
+	$(PY) benchmarks/front_ends.py
+	$(PY) benchmarks/metamer.py
+	$(PY) benchmarks/eigendistortion.py
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache

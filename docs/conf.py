@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import calcarine
 
 project = "calcarine"
@@ -21,3 +24,16 @@ autodoc_member_order = "bysource"
 autodoc_default_options = {"members": True, "show-inheritance": True}
 napoleon_google_docstring = True
 napoleon_use_ivar = True  # attributes are documented once, by the docstring
+
+
+def keep_bars(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Let |x| in a docstring be a size, not a substitution of reStructuredText."""
+    for index, line in enumerate(lines):
+        parts = re.split("(``.*?``)", line)
+        kept = (p if p.startswith("``") else p.replace("|", r"\|") for p in parts)
+        lines[index] = line if line.lstrip().startswith(">>>") else "".join(kept)
+
+
+def setup(app: Any) -> None:
+    """Connect what conf.py adds."""
+    app.connect("autodoc-process-docstring", keep_bars, priority=900)

@@ -165,4 +165,7 @@ def test_errors_reach_the_shell(environment, tmp_path):
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == "error: There is no recipe named 'nope'. Known: color-sandbox, texture-synthesis.\n"
+    assert (
+        done.stderr
+        == "error: There is no recipe named 'nope'. Known: color-sandbox, texture-synthesis.\n"
+    )

@@ -34,8 +34,15 @@ def demo_run(tmp_path, monkeypatch):
     )
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/grammar.md"])
-def test_python_examples_run(path, demo_run, capsys):
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("README.md", "colour has 1 dimension"),
+        ("docs/grammar.md", "stop_and_resume"),
+        ("docs/probing.md", "converged"),
+    ],
+)
+def test_python_examples_run(path, expected, demo_run, capsys):
     namespace: dict[str, object] = {}
     examples = blocks(path)
     assert len(examples) >= 2
@@ -44,7 +51,7 @@ def test_python_examples_run(path, demo_run, capsys):
         for example in examples:
             exec(compile(example, path, "exec"), namespace)
     printed = capsys.readouterr().out
-    assert ("colour has 1 dimension" if path == "README.md" else "stop_and_resume") in printed
+    assert expected in printed
 
 
 def test_command_line_examples_are_understood(demo_run, capsys):
