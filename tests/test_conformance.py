@@ -144,6 +144,22 @@ class NoGradient(nn.Module):
         return (x > 0.5).to(x)
 
 
+class HiddenNoise(nn.Module):
+    """Random in one layer deep inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 2, 3), nn.Sequential(nn.ReLU(), Random()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layers(x)
+
+
+class ThroughNumpy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.as_tensor(x.detach().numpy() ** 2)
+
+
 def frozen(module: nn.Module) -> nn.Module:
     return module.eval().requires_grad_(False)
 
@@ -151,7 +167,13 @@ def frozen(module: nn.Module) -> nn.Module:
 @pytest.mark.parametrize(
     ("model", "image", "check", "advice"),
     [
-        (frozen(nn.Conv2d(1, 2, 3)).train(), IMAGE, "evaluation_mode", "model.eval()"),
+        (frozen(nn.BatchNorm2d(1)).train(), IMAGE, "no_side_effects", "model.eval()"),
+        (frozen(nn.Dropout()).train(), IMAGE, "repeatable", "model.eval()"),
+        (frozen(HiddenNoise()), IMAGE, "repeatable", "remove the randomness"),
+        (frozen(ThroughNumpy()), IMAGE, "differentiable", "torch operations only"),
+        (lambda x: x.sqrt() if x.requires_grad else x, IMAGE * 0, "differentiable", "not finite"),
+        (lambda x: x[:, :, None], IMAGE, "output", "3-D or 4-D"),
+        (lambda x: {"response": x}, IMAGE, "output", "got dict; return one tensor"),
         (nn.Conv2d(1, 2, 3).eval(), IMAGE, "parameters_frozen", "requires_grad_(False)"),
         (frozen(nn.Flatten()), IMAGE, "output", "3-D or 4-D"),
         (frozen(nn.ReLU()), IMAGE[0], "image", "(batch, channel, height, width)"),
@@ -173,6 +195,30 @@ def test_models_that_cannot_be_probed_are_told_what_to_change(model, image, chec
     assert advice in failed[check]
 
 
-@pytest.mark.parametrize("model", [frozen(nn.Conv2d(1, 2, 3)), torch.sigmoid])
+@pytest.mark.parametrize(
+    "model",
+    [
+        frozen(nn.Conv2d(1, 2, 3)),
+        frozen(nn.BatchNorm2d(1)),
+        torch.sigmoid,
+        torch.fft.fft2,
+        lambda x: x.flatten(2),
+    ],
+)
 def test_models_that_can_be_probed_pass(model):
     assert check_model(model, IMAGE).raise_if_failed().passed
+    with torch.no_grad():
+        assert check_model(model, IMAGE).passed
+
+
+def test_training_mode_without_consequences_is_remarked_upon():
+    report = check_model(frozen(nn.Conv2d(1, 2, 3)).train(), IMAGE).raise_if_failed()
+    assert "call model.eval()" in next(c.detail for c in report.checks if "side" in c.name)
+
+
+def test_checking_a_model_leaves_it_as_it_was():
+    model = frozen(nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))).train()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    assert not check_model(model, IMAGE).passed
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert model.training

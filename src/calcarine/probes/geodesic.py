@@ -26,6 +26,7 @@ from calcarine.probes._inputs import (
     check_images,
     check_representation,
     check_same,
+    check_weight,
     probing_generator,
 )
 from calcarine.probes.penalty import range_penalty
@@ -67,7 +68,7 @@ class Geodesic(SynthesisProbe):
             straight line in pixels.
         penalty: What an image pays beside; ``None`` for nothing.
         penalty_weight: Its weight relative to the mean curvature of the energy. Ours.
-        generator: CPU generator of the noise that measures curvature; seeded with 0 by default.
+        generator: CPU generator of the noise that measures curvature; with a fixed seed by default.
 
     Attributes:
         path: The images from start to end (n + 1, C, H, W).
@@ -100,11 +101,17 @@ class Geodesic(SynthesisProbe):
             )
         self.end = check_same("Geodesic", "end", end, self.start).detach()
         self.model, self.steps, self.penalty = model, steps, penalty
-        self.penalty_weight = float(penalty_weight)
+        self.penalty_weight = check_weight("Geodesic", penalty_weight)
         self._generator = probing_generator(generator)
         if initial is None:
             share = torch.linspace(0, 1, steps + 1).to(self.start)[:, None, None, None]
             initial = self.start * (1 - share) + self.end * share
+        expected = (steps + 1, *self.start.shape[1:])
+        if initial.shape != expected:
+            raise ShapeError(
+                f"Geodesic expected an initial path of shape {expected}, from start to end in "
+                f"{steps} steps, got {tuple(initial.shape)}."
+            )
         line = torch.cat([self.start, initial[1:-1], self.end])
         self.initial = check_same("Geodesic", "initial", initial, line).detach().clone()
         with torch.no_grad():

@@ -98,8 +98,9 @@ def lbfgs_step(state: LbfgsState, evaluate: Evaluate) -> LbfgsState:
     value, terms, gradient = evaluate(trial)
     rounding = 4 * torch.finfo(value.dtype).eps * state.value.abs()
     enough = state.value + _SUFFICIENT * state.step * state.slope + rounding
-    finite = value.isfinite()
-    accept = (value <= enough) & finite
+    finite = value.isfinite() & gradient.sum(1).isfinite()
+    # A step too short to change any pixel is none: the trend alone would take it for progress.
+    accept = (value <= enough) & finite & (trial != state.pixels).any(1)
     moved = _remember(state, accept, gradient)
     after = moved._replace(
         pixels=torch.where(accept[:, None], trial, state.pixels),
@@ -113,8 +114,9 @@ def lbfgs_step(state: LbfgsState, evaluate: Evaluate) -> LbfgsState:
 
 
 def _first_step(square: Float[Tensor, " G"], size: int) -> Float[Tensor, " G"]:
-    tiny = torch.finfo(square.dtype).tiny
-    return _FIRST_CHANGE * (size / square.clamp_min(tiny)).sqrt()
+    # Without any slope the step has to stay finite: infinity times nothing is no number.
+    least = size * torch.finfo(square.dtype).tiny
+    return _FIRST_CHANGE * (size / square.clamp_min(least)).sqrt()
 
 
 def _shorter(state: LbfgsState, value: Float[Tensor, " G"]) -> Float[Tensor, " G"]:

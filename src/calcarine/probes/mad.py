@@ -26,11 +26,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.errors import InputError
-from calcarine.probes._inputs import check_same, per_group, probing_generator
+from calcarine.probes._inputs import (
+    check_same,
+    check_tensor,
+    check_weight,
+    per_group,
+    probing_generator,
+)
 from calcarine.probes.penalty import range_penalty
 from calcarine.probes.saving import read_result, write_result
 from calcarine.probes.steppers import Objective, Optimizer
 from calcarine.probes.synthesis import Plan, Synthesis, SynthesisProbe
+from calcarine.progress import Progress
 from calcarine.testing import check_model
 
 __all__ = ["MADCompetition", "MADLosses", "mad_competition"]
@@ -42,6 +49,7 @@ Direction = Literal["min", "max"]
 _KIND = "mad_competition"
 _NOISE_STD = 0.1
 _ROUNDS = 8  # how often the multiplier is corrected
+_WINDOW = 20  # iterations in which a round must get on, fewer than it has; ours
 _FIRST_WEIGHT, _HELD = 10.0, 1e-3
 _IDENTICAL = 1e-6  # largest value of a distance between identical images
 
@@ -78,7 +86,7 @@ class MADCompetition(SynthesisProbe):
         penalty: What an image pays beside; ``None`` for nothing.
         penalty_weight: Its weight, relative to the mean squared noise. It must outweigh what
             leaving the range gains: driven up, the mean squared error gains 1. Ours.
-        generator: CPU generator of the noise; seeded with 0 by default.
+        generator: CPU generator of the noise; with a fixed seed by default.
 
     Attributes:
         mad_image: The synthesised images (B, C, H, W); changed in place by ``synthesize``.
@@ -110,9 +118,9 @@ class MADCompetition(SynthesisProbe):
             )
         self.optimized_metric, self.reference_metric = optimized_metric, reference_metric
         self.minmax, self.tradeoff = minmax, tradeoff
-        self.penalty, self.penalty_weight = penalty, float(penalty_weight)
-        for name, metric in (("optimized", optimized_metric), ("reference", reference_metric)):
-            _check_metric(name, metric, image)
+        self.penalty = penalty
+        self.penalty_weight = check_weight("MADCompetition", penalty_weight)
+        check_tensor("MADCompetition", image)
         self.image = image.detach()
         if initial is None:
             drawn = torch.randn(
@@ -120,6 +128,8 @@ class MADCompetition(SynthesisProbe):
             )
             initial = (self.image + _NOISE_STD * drawn.to(image.device)).clamp(0, 1)
         self.initial = check_same("MADCompetition", "initial", initial, image).detach().clone()
+        for name, metric in (("optimized", optimized_metric), ("reference", reference_metric)):
+            _check_metric(name, metric, self.image, self.initial)
         self._synthesis = Synthesis(self.initial.clone())
         with torch.no_grad():
             self._units = self._metrics(self.initial)
@@ -151,7 +161,7 @@ class MADCompetition(SynthesisProbe):
 
         Args:
             max_iter: Most iterations of this call, each one evaluation of both metrics.
-            tolerance: Relative change of the objective over 60 iterations that counts as none.
+            tolerance: Relative change of the objective over 20 iterations that counts as none.
             optimizer: As for :meth:`Metamer.synthesize`, made for ``[mad.mad_image]``.
             store_every: Keep the image every so many iterations, for :attr:`history`.
             progress: Whether to show how far it is, on standard error.
@@ -163,17 +173,23 @@ class MADCompetition(SynthesisProbe):
             InputError: If an argument cannot be used.
             NonFiniteError: If a metric becomes NaN or infinite, with the iteration.
         """
-        names = ("optimized", "", "reference change", "penalty")
-        plan = Plan(max_iter, tolerance, "stationary", store_every, progress, names)
+        names = ("optimized", "reference change")
+        plan = Plan(max_iter, tolerance, "stationary", store_every, progress, names, _WINDOW)
         if self.tradeoff != "auto":
             self._synthesis.run(self._objective(), plan, optimizer)
             return self
-        last = self.iterations + max_iter
-        share = max(1, max_iter // _ROUNDS)
+        with self._synthesis.progress(plan) as bar:
+            self._hold_exactly(plan, optimizer, bar)
+        return self
+
+    def _hold_exactly(self, plan: Plan, optimizer: Optimizer, bar: Progress) -> None:
+        """Correct the multiplier from round to round."""
+        last = self.iterations + plan.max_iter
+        share = max(1, plan.max_iter // _ROUNDS)
         while self.iterations < last:
-            left = min(share, last - self.iterations)
+            round_ = plan.cut(min(share, last - self.iterations))
             before = self._excess()
-            status = self._synthesis.run(self._objective(), plan.cut(left), optimizer, fresh=True)
+            status = self._synthesis.run(self._objective(), round_, optimizer, fresh=True, bar=bar)
             excess = self._excess()
             if status in ("diverged", "interrupted"):
                 break
@@ -181,7 +197,6 @@ class MADCompetition(SynthesisProbe):
                 break
             self._correct(before, excess)
             self._synthesis.status = "max_iter"
-        return self
 
     @property
     def mad_image(self) -> Float[Tensor, "B C H W"]:
@@ -196,7 +211,7 @@ class MADCompetition(SynthesisProbe):
             return MADLosses(*terms.new_zeros(3, 0))
         o, r, p = self._units.cpu()
         return MADLosses(
-            (terms[0] * o).mean(1), ((terms[2] + 1) * r).mean(1), (terms[3] * p).mean(1)
+            (terms[0] * o).mean(1), ((terms[1] + 1) * r).mean(1), (terms[3] * p).mean(1)
         )
 
     @property
@@ -273,18 +288,19 @@ class MADCompetition(SynthesisProbe):
 
     def _excess(self) -> Float[Tensor, " G"]:
         record = self._synthesis.record
-        return record[-1][2] if record else torch.zeros_like(self._units[1])
+        return record[-1][1] if record else torch.zeros_like(self._units[1])
 
     def _objective(self) -> Objective:
         def terms(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "4 G"]:
             values = [self.optimized_metric(self.image, x), self.reference_metric(self.image, x)]
             values.append(x.new_zeros(len(x)) if self.penalty is None else self.penalty(x))
             optimized, reference, penalty = per_group(values, len(x)) / self._units
-            return torch.stack([optimized, (reference - 1).square(), reference - 1, penalty])
+            excess = reference - 1
+            return torch.stack([optimized, excess, excess.square(), penalty])
 
         ones = torch.ones_like(self._hold[0])
         sign = 1.0 if self.minmax == "min" else -1.0
-        weights = [sign * ones, self._hold[1], self._hold[0], self.penalty_weight * ones]
+        weights = [sign * ones, *self._hold, self.penalty_weight * ones]
         return Objective(terms, torch.stack(weights))
 
     def _correct(self, before: Float[Tensor, " G"], excess: Float[Tensor, " G"]) -> None:
@@ -316,7 +332,7 @@ def mad_competition(
         tradeoff: How the held metric is held.
         max_iter: Most iterations of each.
         initial: Where to begin; by default the image in white noise.
-        generator: CPU generator of the noise; seeded with 0 by default.
+        generator: CPU generator of the noise; with a fixed seed by default.
         store_every: Keep the images every so many iterations.
         progress: Whether to show how far it is, on standard error.
 
@@ -340,15 +356,20 @@ def mad_competition(
     return found
 
 
-def _check_metric(name: str, metric: Metric, image: Float[Tensor, "B C H W"]) -> None:
-    """Check that a metric is a differentiable distance."""
+def _check_metric(
+    name: str,
+    metric: Metric,
+    image: Float[Tensor, "B C H W"],
+    initial: Float[Tensor, "B C H W"],
+) -> None:
+    """Check that a metric is a distance, and differentiable where the competition begins."""
 
     def response(x: Tensor) -> Tensor:
         value = per_group([metric(image, x)], len(x))
         return value.reshape(-1, 1, 1)
 
     response.__name__ = f"The {name} metric"
-    check_model(response, image).raise_if_failed()
+    check_model(response, initial).raise_if_failed()
     with torch.no_grad():
         largest = float(response(image).abs().max())
     if largest > _IDENTICAL:

@@ -25,8 +25,10 @@ from torch import Tensor
 from calcarine.errors import InputError
 from calcarine.probes._inputs import (
     check_images,
+    check_loss,
     check_representation,
     check_same,
+    check_weight,
     per_group,
     probing_generator,
 )
@@ -47,6 +49,7 @@ from calcarine.probes.steppers import (
     open_stepper,
 )
 from calcarine.probes.synthesis import Plan, Status, Synthesis, SynthesisProbe
+from calcarine.progress import Progress
 
 __all__ = ["Metamer", "MetamerLosses"]
 
@@ -86,7 +89,7 @@ class Metamer(SynthesisProbe):
             one in all (then the batch is synthesised as one).
         penalty: What an image pays beside; ``None`` for nothing.
         penalty_weight: Its weight relative to the mean curvature of the loss, see the module. Ours.
-        generator: CPU generator of the white noise; seeded with 0 by default.
+        generator: CPU generator of the white noise; with a fixed seed by default.
 
     Attributes:
         metamer: The synthesised images (B, C, H, W); changed in place by ``synthesize``.
@@ -111,10 +114,8 @@ class Metamer(SynthesisProbe):
         generator: torch.Generator | None = None,
     ) -> None:
         self.image = check_images("Metamer", image, model)
-        if not penalty_weight >= 0:
-            raise InputError(f"Metamer expected penalty_weight >= 0, got {penalty_weight}.")
         self.model, self.loss, self.penalty = model, loss, penalty
-        self.penalty_weight = float(penalty_weight)
+        self.penalty_weight = check_weight("Metamer", penalty_weight)
         self._generator = probing_generator(generator)
         if initial is None:
             noise = torch.rand(image.shape, generator=self._generator, dtype=image.dtype)
@@ -122,6 +123,7 @@ class Metamer(SynthesisProbe):
         self.initial = check_same("Metamer", "initial", initial, image).detach().clone()
         with torch.no_grad():
             self.target = model(self.image)
+        check_loss("Metamer", lambda x: loss(model(x), self.target), self.initial)
         self._synthesis = Synthesis(self.initial.clone())
         self._scale_factor: Float[Tensor, " G"] | None = None
         self.scale_changes: list[tuple[int, list[Any]]] = []
@@ -161,22 +163,38 @@ class Metamer(SynthesisProbe):
         """
         plan = Plan(max_iter, tolerance, "zero", store_every, progress, MetamerLosses._fields)
         if scales is None:
-            self._run(plan, optimizer, None, precondition)
+            coarse = self._last_scales() is not None
+            if coarse:
+                self._go_on_to(list(self._all_scales()))
+            self._run(plan, optimizer, None, precondition, fresh=coarse)
             return self
         steps = self._scale_steps(scales)
-        share = max(1, max_iter // (len(steps) + 1))
-        spent = self.iterations
+        if max_iter < len(steps):
+            raise InputError(
+                f"synthesize expected at least one iteration for each of the {len(steps)} steps "
+                f"over scales, got max_iter={max_iter}."
+            )
+        with self._synthesis.progress(plan) as bar:
+            self._coarse_to_fine(plan, optimizer, steps, precondition, bar)
+        return self
+
+    def _coarse_to_fine(
+        self,
+        plan: Plan,
+        optimizer: Optimizer,
+        steps: list[list[Any]],
+        precondition: bool,
+        bar: Progress,
+    ) -> None:
+        share, spent = max(1, plan.max_iter // (len(steps) + 1)), self.iterations
         for step in steps[:-1]:
             self._go_on_to(step)
-            if self._run(plan.cut(share), optimizer, step, precondition, fresh=True) in (
-                "interrupted",
-                "diverged",
-            ):
-                return self
+            ended = self._run(plan.cut(share), optimizer, step, precondition, fresh=True, bar=bar)
+            if ended in ("interrupted", "diverged"):
+                return
         self._go_on_to(steps[-1])
-        left = max(1, max_iter - (self.iterations - spent))
-        self._run(plan.cut(left), optimizer, None, precondition, fresh=True)
-        return self
+        left = plan.max_iter - (self.iterations - spent)
+        self._run(plan.cut(left), optimizer, None, precondition, fresh=True, bar=bar)
 
     def begin(self, optimizer: Optimizer = "lbfgs", *, precondition: bool = True) -> Stepper:
         """Return what changes the images step by step, for loops other than ``synthesize``.
@@ -282,7 +300,9 @@ class Metamer(SynthesisProbe):
 
         def terms(x: Float[Tensor, "B C H W"]) -> Float[Tensor, "T G"]:
             values = [self.loss(self._respond(x, scales), target)]
-            values.append(x.new_zeros(len(x)) if self.penalty is None else self.penalty(x))
+            penalty = x.new_zeros(len(x)) if self.penalty is None else self.penalty(x)
+            # Nothing times a slope that is infinite would be no number.
+            values.append(penalty if self.penalty_weight > 0 else penalty.detach())
             return per_group(values, len(x))
 
         if self._scale_factor is None:
@@ -303,13 +323,14 @@ class Metamer(SynthesisProbe):
         precondition: bool,
         *,
         fresh: bool = False,
+        bar: Progress | None = None,
     ) -> Status:
         objective = self._objective(scales)
         change = None
-        again = self._synthesis.stepper is not None and not fresh
+        again = self._synthesis.goes_on(optimizer) and not fresh
         if optimizer == "lbfgs" and precondition and not again:
             change = self._change(objective)
-        return self._synthesis.run(objective, plan, optimizer, change, fresh=fresh)
+        return self._synthesis.run(objective, plan, optimizer, change, fresh=fresh, bar=bar)
 
     def _change(self, objective: Objective) -> Preconditioner | None:
         if not can_precondition(self._synthesis.pixels):

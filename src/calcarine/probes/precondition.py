@@ -89,7 +89,7 @@ def measure_curvature(
 ) -> Curvature:
     """Measure how strongly an objective bends along each spatial frequency.
 
-    Costs five gradients.
+    Costs five gradients. Probes to where a gradient is no number do not count.
 
     Args:
         gradient: Gradient of the objective of each image, summed over pixels (not a mean).
@@ -103,6 +103,8 @@ def measure_curvature(
         noises.append(noise)
         changes.append((gradient(pixels + _DISTANCE * noise) - here) / _DISTANCE)
     noise, change = torch.stack(noises), torch.stack(changes)
+    finite = change.isfinite().flatten(2).all(2)[:, :, None, None, None]
+    noise, change = torch.where(finite, noise, 0.0), torch.where(finite, change, 0.0)
     along = (noise * change).sum((0, 2, 3, 4)) / noise.square().sum((0, 2, 3, 4))
     bases: list[Basis] = ["torus"]
     if max(pixels.shape[-2:]) <= _LARGEST:
@@ -133,10 +135,12 @@ def preconditioner(curvature: Curvature, floor: Float[Tensor, " B"]) -> Precondi
 def _spectrum(
     noise: Float[Tensor, "N B C H W"], change: Float[Tensor, "N B C H W"], basis: Basis
 ) -> tuple[Float[Tensor, "B C H W"], Float[Tensor, ""]]:
-    """Return S, and the share of the changes that it leaves unexplained."""
+    """Return S, and the share of the changes that it leaves unexplained; 0 and 1 of nothing."""
     v, y = _analysis(noise, basis), _adjoint(change, basis)
     spectrum = _smooth((v * y).sum(0), basis) / _smooth((v * v).sum(0), basis)
-    return spectrum, (y - spectrum * v).square().sum() / y.square().sum()
+    spectrum = spectrum.nan_to_num(0.0)
+    unexplained = (y - spectrum * v).square().sum() / y.square().sum()
+    return spectrum, unexplained.nan_to_num(1.0)
 
 
 def _smooth(spectrum: Float[Tensor, "B C H W"], basis: Basis) -> Float[Tensor, "B C H W"]:

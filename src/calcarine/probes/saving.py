@@ -1,7 +1,8 @@
 """Results of probes on disk: one file, written once for every probe, read by later versions too.
 
     <name>.safetensors    tensors by name; in its header, as JSON: what made it, the format's
-                          version, the version of calcarine, and plain facts (numbers, text, lists)
+                          version, the version of calcarine, plain facts (numbers, text, lists),
+                          and which tensors are complex: these end in an axis of two real parts
 
 Reading runs no code. The file appears when it is complete.
 """
@@ -14,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from calcarine import __version__
@@ -55,9 +57,17 @@ def write_result(
     path = Path(path)
     if path.suffix.lower() != _SUFFIX:
         raise InputError(f"A result expected a file name ending in {_SUFFIX}, got {path.name!r}.")
-    label = {"kind": kind, "format": FORMAT, "version": __version__, "facts": dict(facts)}
+    label: dict[str, Any] = {"kind": kind, "format": FORMAT, "version": __version__}
+    label["facts"] = dict(facts)
+    label["complex"] = [name for name, t in tensors.items() if t.is_complex()]
     # Clones: safetensors refuses tensors that share memory, as views of one history do.
-    plain = {name: t.detach().to("cpu", copy=True).contiguous() for name, t in tensors.items()}
+    plain = {
+        name: (torch.view_as_real(t.resolve_conj()) if t.is_complex() else t)
+        .detach()
+        .to("cpu", copy=True)
+        .contiguous()
+        for name, t in tensors.items()
+    }
     return write_bytes(path, save(plain, metadata={_HEADER: json.dumps(label)}))
 
 
@@ -71,7 +81,8 @@ def read_result(
         kind: What is expected to have made it.
 
     Returns:
-        Tensors on the CPU, and facts, as they were given to :func:`write_result`.
+        Tensors on the CPU, and facts, as they were given to :func:`write_result`. Asking for one
+        that is not there raises ``FileFormatError``.
 
     Raises:
         FileFormatError: If the file is missing, damaged, of another kind or of a later format.
@@ -82,7 +93,20 @@ def read_result(
             f"{path} holds the result of {label['kind']!r}, expected one of {kind!r}. Load it with "
             "the probe that made it."
         )
-    return tensors, label["facts"]
+    return _Held(path, tensors), _Held(path, label["facts"])
+
+
+class _Held(dict[str, Any]):
+    """What a file holds; what it lacks is the file's fault."""
+
+    def __init__(self, path: str | os.PathLike[str], values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise FileFormatError(
+            f"{self._path} lacks {name!r}: it is incomplete, or was not written by calcarine."
+        )
 
 
 def result_kind(path: str | os.PathLike[str]) -> str:
@@ -102,7 +126,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     try:
         with safe_open(path, framework="pt") as file:
             text = (file.metadata() or {}).get(_HEADER)
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            # Copies: views into the file are not aligned as arithmetic on complex numbers needs.
+            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise FileFormatError(f"{path} is damaged or not a .safetensors file: {error}") from error
     try:
@@ -118,4 +143,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
             f"{path} has format {version}, newer than format {FORMAT}, which this version of "
             "calcarine reads. Update calcarine."
         )
-    return label, tensors
+    try:
+        pairs = {name: torch.view_as_complex(tensors[name]) for name in label["complex"]}
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise FileFormatError(f"{path} holds tensors, but no result of a probe.") from error
+    return label, tensors | pairs

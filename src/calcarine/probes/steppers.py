@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calcarine.errors import InputError
@@ -38,6 +38,7 @@ Optimizer = (
 )
 """A name, an optimiser made for ``[probe.metamer]``, or a function that makes one for a list."""
 
+_HOPELESS = 8  # trials in a row that are no numbers, each a tenth as far as the last; ours
 _ADAM_RATE = 0.01  # the published setting for metamers
 
 
@@ -55,18 +56,29 @@ class Objective:
     weights: Float[Tensor, "T G"]
 
     def total(self, terms: Float[Tensor, "T G"]) -> Float[Tensor, " G"]:
-        """Return the weighted sum; a term of weight 0 is left out even where it is infinite."""
-        return torch.where(self.weights == 0, 0.0, terms * self.weights).sum(0)
+        """Return the weighted sum."""
+        return self.weighted(terms).sum(0)
+
+    def weighted(self, terms: Float[Tensor, "... T G"]) -> Float[Tensor, "... T G"]:
+        """Return the terms by weight; one of weight 0 is left out even where it is infinite."""
+        return torch.where(self.weights == 0, 0.0, terms * self.weights)
 
     def evaluate(
-        self, pixels: Float[Tensor, "B C H W"]
-    ) -> tuple[Float[Tensor, " G"], Float[Tensor, "T G"], Float[Tensor, "B C H W"]]:
-        """Return the total, the terms, and the gradient of the total summed over groups."""
-        x = pixels.detach().requires_grad_()
+        self,
+        variables: Float[Tensor, "*V"],
+        to_image: Callable[[Tensor], Float[Tensor, "B C H W"]] | None = None,
+    ) -> tuple[Float[Tensor, " G"], Float[Tensor, "T G"], Float[Tensor, "*V"]]:
+        """Return the total, the terms, and the gradient of the total summed over groups.
+
+        Args:
+            variables: Where; the pixels, unless ``to_image`` makes them.
+            to_image: Variables -> pixels.
+        """
+        x = variables.detach().requires_grad_()
         with torch.enable_grad():
-            terms = self.terms(x)
+            terms = self.terms(x if to_image is None else to_image(x))
             total = self.total(terms)
-        (gradient,) = torch.autograd.grad(total.sum(), x)
+            (gradient,) = torch.autograd.grad(total.sum(), x)
         return total.detach(), terms.detach(), gradient
 
 
@@ -83,7 +95,8 @@ def first_term_curvature(
         generator: CPU generator of the probing noise.
 
     Returns:
-        The curvature; its mean has one value per group.
+        The curvature; its mean has one value per group, and is 2, as for the mean of squares, where
+        the term does not bend upwards or its gradient is no number.
     """
     with torch.no_grad():
         count, groups = terms(pixels).shape
@@ -92,7 +105,8 @@ def first_term_curvature(
     alone = Objective(terms, weights)
     size = pixels.numel() / groups
     found = measure_curvature(lambda x: alone.evaluate(x)[2] * size, pixels, generator)
-    return found._replace(mean=found.mean.reshape(groups, -1).mean(1))
+    mean = found.mean.reshape(groups, -1).mean(1)
+    return found._replace(mean=torch.where(mean > 0, mean, 2.0))
 
 
 class Stepper(ABC):
@@ -119,12 +133,12 @@ class Stepper(ABC):
         """Go back to the last pixels whose objective is a number."""
 
     @abstractmethod
-    def stuck(self) -> Bool[Tensor, ""]:
-        """Return whether no step helps any more."""
+    def stuck(self) -> Bool[Tensor, " G"]:
+        """Return for which groups no step helps any more."""
 
     @abstractmethod
-    def undefined(self) -> Bool[Tensor, ""]:
-        """Return whether the objective is not a number wherever the stepper turns."""
+    def undefined(self) -> Int[Tensor, ""]:
+        """Return for how many evaluations the objective was no number wherever it was tried."""
 
     @abstractmethod
     def state(self) -> dict[str, Tensor]:
@@ -167,13 +181,16 @@ class LbfgsStepper(Stepper):
     def retreat(self) -> None:
         """Stay: steps to where the objective is no number are not taken."""
 
-    def stuck(self) -> Bool[Tensor, ""]:
-        """Return whether no image of the batch gets any further."""
-        return self._state.stuck.all()
+    def stuck(self) -> Bool[Tensor, " G"]:
+        """Return which images of the batch get no further."""
+        return self._state.stuck
 
-    def undefined(self) -> Bool[Tensor, ""]:
-        """Return whether eight trials in a row were not numbers."""
-        return ((self._state.undefined >= 8) | ~self._state.value.isfinite()).any()
+    def undefined(self) -> Int[Tensor, ""]:
+        """Return how many trials in a row were not numbers, once there are eight."""
+        count, slope = self._state.undefined, self._state.slope
+        lost = torch.where(count >= _HOPELESS, count, 0)
+        start = ~(self._state.value.isfinite() & slope.isfinite())
+        return torch.maximum(lost, start.to(lost)).max()
 
     def state(self) -> dict[str, Tensor]:
         """Return the pairs remembered and everything else; see ``LbfgsState``."""
@@ -197,12 +214,7 @@ class LbfgsStepper(Stepper):
         return image if self._change is None else self._change.to_image(image)
 
     def _evaluate(self, variables: Float[Tensor, "G P"]) -> tuple[Tensor, Tensor, Tensor]:
-        x = variables.detach().requires_grad_()
-        with torch.enable_grad():
-            terms = self._objective.terms(self._to_image(x))
-            total = self._objective.total(terms)
-        (gradient,) = torch.autograd.grad(total.sum(), x)
-        return total.detach(), terms.detach(), gradient
+        return self._objective.evaluate(variables, self._to_image)
 
 
 class TorchStepper(Stepper):
@@ -219,6 +231,7 @@ class TorchStepper(Stepper):
         self._pixels, self._objective, self._optimizer = pixels, objective, optimizer
         self._before = pixels.clone()
         self._evaluation = objective.evaluate(pixels)
+        self._undefined = (~self._finite()).long()
 
     @property
     def terms(self) -> Float[Tensor, "T G"]:  # type: ignore[override]
@@ -227,7 +240,7 @@ class TorchStepper(Stepper):
 
     def step(self) -> None:
         """Make one step, with the gradient that is already known where the optimiser asks once."""
-        self._before.copy_(self._pixels)
+        self._before.copy_(torch.where(self._finite(), self._pixels, self._before))
         known: list[Any] = [self._evaluation]
 
         def closure() -> Tensor:
@@ -238,22 +251,26 @@ class TorchStepper(Stepper):
         self._optimizer.step(closure)  # type: ignore[arg-type] # PyTorch annotates floats
         self._pixels.grad = None
         self._evaluation = self._objective.evaluate(self._pixels)
+        self._undefined = torch.where(self._finite(), 0, self._undefined + 1)
 
     def image(self) -> Float[Tensor, "B C H W"]:
         """Return the present pixels."""
         return self._pixels
 
     def retreat(self) -> None:
-        """Go back to the pixels before the last step."""
+        """Go back to the last pixels whose objective is a number."""
         self._pixels.copy_(self._before)
 
-    def stuck(self) -> Bool[Tensor, ""]:
+    def stuck(self) -> Bool[Tensor, " G"]:
         """Return false: these optimisers do not know."""
-        return torch.zeros((), dtype=torch.bool, device=self._pixels.device)
+        return torch.zeros_like(self._evaluation[0], dtype=torch.bool)
 
-    def undefined(self) -> Bool[Tensor, ""]:
-        """Return whether the objective at the present pixels is not a number."""
-        return ~self._evaluation[0].isfinite().all()
+    def undefined(self) -> Int[Tensor, ""]:
+        """Return for how many steps the objective has been no number."""
+        return self._undefined
+
+    def _finite(self) -> Bool[Tensor, ""]:
+        return self._evaluation[0].isfinite().all()
 
     def state(self) -> dict[str, Tensor]:
         """Return the state that the optimiser keeps for the pixels, if it is all tensors."""
@@ -302,6 +319,10 @@ def open_stepper(
             f"one, got {optimizer!r}."
         )
     made = optimizer if isinstance(optimizer, torch.optim.Optimizer) else optimizer([pixels])
+    if not isinstance(made, torch.optim.Optimizer):
+        raise InputError(
+            f"Expected a function that makes an optimiser of PyTorch, it made {made!r}. Return one."
+        )
     held = [p for group in made.param_groups for p in group["params"]]
     if len(held) != 1 or held[0] is not pixels:
         raise InputError(

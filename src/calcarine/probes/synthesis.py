@@ -2,11 +2,9 @@
 
     begin -> step -> (store) -> (look: tolerance, stall, divergence, NaN) -> step -> ...
 
-    converged   every term that is to vanish is within the tolerance; or, for an objective with no
-                known minimum, it has stopped falling
-    stalled     it has stopped falling above the tolerance
-    diverged    it has risen a hundredfold
-    max_iter    none of these yet
+    converged, stalled, diverged    see :mod:`calcarine.probes.watching`
+    max_iter                        none of these yet
+    interrupted                     by Ctrl-C or the scheduler's SIGTERM, after finishing a step
 
 One iteration is one evaluation of the objective and its gradient. On a GPU the loop looks at its
 numbers every 25 iterations, so that no iteration waits for them; a run may therefore go up to 24
@@ -19,27 +17,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import closing
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from contextlib import AbstractContextManager, ExitStack, closing
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from calcarine.errors import InputError, NonFiniteError
+from calcarine.errors import NonFiniteError
 from calcarine.interrupt import Interrupt
 from calcarine.probes.precondition import Preconditioner
 from calcarine.probes.steppers import Objective, Optimizer, Stepper, open_stepper
+from calcarine.probes.watching import Plan, Status, Watch
 from calcarine.progress import Progress, open_progress
 
 __all__ = ["History", "Plan", "Status", "Synthesis", "SynthesisProbe"]
 
-Status = Literal["not started", "converged", "max_iter", "stalled", "diverged", "interrupted"]
-
 _LOOK_EVERY = {"cpu": 1}  # other devices: every 25 iterations
-_WINDOW, _PROGRESS = 60, 0.02  # iterations in which the loss must fall by this share; ours
-_DIVERGED = 100.0  # times its first value; ours
 
 
 class History(NamedTuple):
@@ -52,45 +47,6 @@ class History(NamedTuple):
 
     iterations: tuple[int, ...]
     images: Float[Tensor, "S B C H W"]
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How far one call goes, and what it looks like.
-
-    Args:
-        max_iter: Iterations of this call.
-        tolerance: What counts as vanished, or for ``goal="stationary"`` the relative fall over 60
-            iterations that counts as none.
-        goal: ``"zero"`` where the objective can reach zero, ``"stationary"`` where its minimum is
-            not known.
-        store_every: Keep the image every so many iterations.
-        progress: Whether to show a bar, or lines where there is no terminal.
-        names: Names of the terms, for the bar.
-    """
-
-    max_iter: int
-    tolerance: float
-    goal: Literal["zero", "stationary"] = "zero"
-    store_every: int | None = None
-    progress: bool = True
-    names: tuple[str, ...] = ("loss",)
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.max_iter, int) or self.max_iter < 1:
-            raise InputError(f"synthesize expected max_iter >= 1, got {self.max_iter!r}.")
-        if not self.tolerance >= 0:
-            raise InputError(f"synthesize expected tolerance >= 0, got {self.tolerance!r}.")
-        if self.store_every is not None and (
-            not isinstance(self.store_every, int) or self.store_every < 1
-        ):
-            raise InputError(
-                f"synthesize expected store_every >= 1 or None, got {self.store_every!r}."
-            )
-
-    def cut(self, max_iter: int) -> Plan:
-        """Return the same plan for fewer iterations."""
-        return replace(self, max_iter=max_iter)
 
 
 @dataclass
@@ -108,6 +64,8 @@ class Synthesis:
     record: list[Float[Tensor, "T G"]] = field(default_factory=list)
     stored: dict[int, Float[Tensor, "B C H W"]] = field(default_factory=dict)
     stepper: Stepper | None = None
+    closing: int | None = None  # stored only because a call ended there
+    _asked: Optimizer | None = None
 
     def run(
         self,
@@ -117,6 +75,7 @@ class Synthesis:
         change: Preconditioner | None = None,
         *,
         fresh: bool = False,
+        bar: Progress | None = None,
     ) -> Status:
         """Go on until the plan is fulfilled; a second call with the same optimiser goes on there.
 
@@ -126,29 +85,28 @@ class Synthesis:
             optimizer: How.
             change: Variables for L-BFGS.
             fresh: Forget what the optimiser remembers: the objective is another one.
+            bar: Where to show how far it is; by default a bar of its own.
 
         Raises:
             NonFiniteError: If the objective becomes NaN or infinite, with the iteration. The
                 pixels stay as they were before.
         """
         began = time.perf_counter()
-        with (
-            closing(
-                open_progress(
-                    self.iterations + plan.max_iter,
-                    self.iterations,
-                    shown=plan.progress,
-                    unit="iteration",
-                )
-            ) as bar,
-            Interrupt() as interrupt,
-        ):
+        with ExitStack() as stack:
+            bar = stack.enter_context(self.progress(plan)) if bar is None else bar
+            interrupt = stack.enter_context(Interrupt())
             try:
                 self._open(objective, optimizer, change, fresh)
-                self.status = self._loop(_Watch(plan, objective, self), bar, interrupt)
+                self.status = self._loop(plan, objective, bar, interrupt)
             finally:
                 self.seconds += time.perf_counter() - began
         return self.status
+
+    def progress(self, plan: Plan) -> AbstractContextManager[Progress]:
+        """Return the bar of a call, which may consist of several runs."""
+        total = self.iterations + plan.max_iter
+        bar = open_progress(total, self.iterations, shown=plan.progress, unit="iteration")
+        return closing(bar)
 
     def losses(self) -> Float[Tensor, "T N"]:
         """Return the terms after every iteration, the first before any, means over groups."""
@@ -176,6 +134,7 @@ class Synthesis:
             "iterations": self.iterations,
             "seconds": self.seconds,
             "stored": list(self.stored),
+            "closing": self.closing,
         }
         if self.stepper is not None:
             facts["optimizer"] = self.stepper.name
@@ -200,13 +159,13 @@ class Synthesis:
         """
         made = cls(tensors["pixels"].to(device))
         made.status, made.iterations = facts["status"], facts["iterations"]
-        made.seconds = facts["seconds"]
+        made.seconds, made.closing = facts["seconds"], facts["closing"]
         made.record = list(tensors["record"].to(device)) if "record" in tensors else []
         if "history" in tensors:
             made.stored = dict(zip(facts["stored"], tensors["history"], strict=True))
         name = facts.get("optimizer")
         if name in ("lbfgs", "adam") and objective is not None:
-            made.stepper = open_stepper(name, made.pixels, objective)
+            made.stepper, made._asked = open_stepper(name, made.pixels, objective), name
             own = {k: v for k, v in tensors.items() if k.startswith(f"{name}.")}
             made.stepper.load_state(own)
         return made
@@ -218,9 +177,10 @@ class Synthesis:
         change: Preconditioner | None,
         fresh: bool,
     ) -> None:
-        if self.stepper is not None and not fresh and self.stepper.name == optimizer:
+        if self.goes_on(optimizer) and not fresh:
             return
         self.stepper = open_stepper(optimizer, self.pixels, objective, change)
+        self._asked = optimizer
         if not self.record:
             self.record.append(self.stepper.terms)
         if bool(self.stepper.undefined()):
@@ -229,25 +189,53 @@ class Synthesis:
                 "Check the model's response to the initial image, and its gradient."
             )
 
-    def _loop(self, watch: _Watch, bar: Progress, interrupt: Interrupt) -> Status:
+    def goes_on(self, optimizer: Optimizer) -> bool:
+        """Return whether a call with this optimiser goes on where the one before stopped."""
+        return self.stepper is not None and (
+            self._asked is optimizer or (isinstance(optimizer, str) and self._asked == optimizer)
+        )
+
+    def _loop(
+        self, plan: Plan, objective: Objective, bar: Progress, interrupt: Interrupt
+    ) -> Status:
         assert self.stepper is not None
-        plan, last = watch.plan, self.iterations + watch.plan.max_iter
-        if plan.store_every and self.iterations == 0:
-            self._store()
-        status = watch.look(bar)
+        last = self.iterations + plan.max_iter
+        watch = Watch(plan, objective, self.stepper, _LOOK_EVERY.get(self.pixels.device.type, 25))
+        self._begin_history(plan.store_every)
+        status = self._look(watch, bar)
         while status is None and self.iterations < last:
             self.stepper.step()
             self.iterations += 1
             self.record.append(self.stepper.terms)
+            watch.note(self.stepper.terms)
             if plan.store_every and self.iterations % plan.store_every == 0:
                 self._store()
             bar.advance(self.iterations)
             if watch.is_due() or self.iterations == last or interrupt.requested:
-                status = watch.look(bar) or ("interrupted" if interrupt.requested else None)
+                status = self._look(watch, bar) or ("interrupted" if interrupt.requested else None)
         self._take_pixels()
         if plan.store_every and self.iterations not in self.stored:
             self._store()
+            self.closing = self.iterations
         return status or "max_iter"
+
+    def _look(self, watch: Watch, bar: Progress) -> Status | None:
+        try:
+            status, values = watch.look(self.iterations)
+        except NonFiniteError:
+            self._retreat()
+            raise
+        bar.values({f"loss/{name}": value for name, value in values.items()})
+        return status
+
+    def _begin_history(self, store_every: int | None) -> None:
+        """Store the beginning; leave out the end of the call before, as if it had not ended."""
+        if store_every and self.closing is not None:
+            if self.closing % store_every:
+                del self.stored[self.closing]
+            self.closing = None
+        if store_every and self.iterations == 0:
+            self._store()
 
     def _store(self) -> None:
         assert self.stepper is not None
@@ -258,7 +246,7 @@ class Synthesis:
         with torch.no_grad():
             self.pixels.copy_(self.stepper.image())
 
-    def retreat(self) -> None:
+    def _retreat(self) -> None:
         """Go back to the last pixels whose objective is a number."""
         assert self.stepper is not None
         self.stepper.retreat()
@@ -290,59 +278,3 @@ class SynthesisProbe:
     def seconds(self) -> float:
         """Time spent in ``synthesize``."""
         return self._synthesis.seconds
-
-
-class _Watch:
-    """Reads the record, several iterations in one transfer, and judges it."""
-
-    def __init__(self, plan: Plan, objective: Objective, synthesis: Synthesis) -> None:
-        self.plan, self._synthesis = plan, synthesis
-        self._weights = objective.weights
-        self._every = _LOOK_EVERY.get(synthesis.pixels.device.type, 25)
-        self._seen = len(synthesis.record) - 1
-        self._totals: list[float] = []
-
-    def is_due(self) -> bool:
-        """Return whether it is time to look."""
-        return len(self._synthesis.record) - self._seen >= self._every
-
-    def look(self, bar: Progress) -> Status | None:
-        """Judge what has been recorded since the last look.
-
-        Raises:
-            NonFiniteError: If the objective is no number any more.
-        """
-        stepper, record = self._synthesis.stepper, self._synthesis.record
-        assert stepper is not None
-        if bool(stepper.undefined()):
-            self._synthesis.retreat()
-            raise NonFiniteError(
-                f"The loss became NaN or infinite at iteration {self._synthesis.iterations}. The "
-                "image from before is kept. Take smaller steps, or see what the model does to "
-                "such images."
-            )
-        new = torch.stack(record[self._seen :])
-        self._seen = len(record)
-        weighted = new * self._weights
-        largest = weighted.abs().amax((1, 2))
-        means = new.mean(2)
-        numbers = torch.cat([largest[:, None], weighted.sum(1).mean(1)[:, None], means], 1).tolist()
-        self._totals += [row[1] for row in numbers]
-        names = zip(self.plan.names, numbers[-1][2:], strict=False)
-        bar.values({f"loss/{name}": value for name, value in names})
-        within = self.plan.goal == "zero" and numbers[-1][0] <= self.plan.tolerance
-        return "converged" if within else self._trend(stuck=bool(stepper.stuck()))
-
-    def _trend(self, *, stuck: bool) -> Status | None:
-        """Judge how the total goes."""
-        totals, zero = self._totals, self.plan.goal == "zero"
-        at_rest: Status = "stalled" if zero else "converged"
-        if stuck:
-            return at_rest
-        if abs(totals[-1]) > _DIVERGED * max(abs(totals[0]), 1e-12) and totals[-1] > totals[0]:
-            return "diverged"
-        if len(totals) <= _WINDOW:
-            return None
-        before, lately = min(totals[:-_WINDOW]), min(totals[-_WINDOW:])
-        least = _PROGRESS if zero else self.plan.tolerance
-        return at_rest if before - lately < least * abs(before) else None

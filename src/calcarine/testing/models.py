@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,8 +25,23 @@ def check_model(model: Callable[[Tensor], Tensor], image: Tensor) -> Report:
         model: The model, a module or any callable.
         image: An image with axes (batch, channel, height, width) that the model is made for.
     """
-    checks = [judge(name, partial(c, model, image)) for name, c in _MODEL_CHECKS.items()]
+    with _buffers_kept(model):
+        checks = [judge(name, partial(c, model, image)) for name, c in _MODEL_CHECKS.items()]
     return Report(getattr(model, "__name__", type(model).__name__), tuple(checks))
+
+
+@contextmanager
+def _buffers_kept(model: Any) -> Iterator[None]:
+    """Leave the buffers as they were: a check of a model in training mode is no training."""
+    held = list(model.buffers()) if isinstance(model, nn.Module) else []
+    before = [buffer.clone() for buffer in held]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in zip(held, before, strict=True):
+                if not (buffer.is_meta or torch.equal(buffer, value)):
+                    buffer.copy_(value)
 
 
 def _image_is_fit(model: Any, image: Tensor) -> str | None:
@@ -128,16 +144,21 @@ def _output_fits(model: Any, image: Tensor) -> str | None:
 def _repeatable(model: Any, image: Tensor) -> str | None:
     with torch.no_grad():
         if not torch.equal(_representation(model, image), _representation(model, image)):
-            raise CheckError("two calls on the same image differ; remove the randomness")
+            training = isinstance(model, nn.Module) and any(m.training for m in model.modules())
+            first = "call model.eval(), and " if training else ""
+            raise CheckError(f"two calls on the same image differ; {first}remove the randomness")
     return None
 
 
 def _differentiable(model: Any, image: Tensor) -> str | None:
     x = image.detach().clone().requires_grad_()
-    response = _representation(model, x)
-    if not response.requires_grad:
-        raise CheckError("no gradient reaches the image; use differentiable torch operations only")
-    total = torch.view_as_real(response).sum() if response.is_complex() else response.sum()
+    with torch.enable_grad():
+        response = _representation(model, x)
+        if not response.requires_grad:
+            raise CheckError(
+                "no gradient reaches the image; use differentiable torch operations only"
+            )
+        total = torch.view_as_real(response).sum() if response.is_complex() else response.sum()
     (gradient,) = torch.autograd.grad(total, x, allow_unused=True)
     if gradient is None or not torch.isfinite(gradient).all():
         raise CheckError("the gradient with respect to the image is missing or not finite")
