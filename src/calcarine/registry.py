@@ -46,6 +46,11 @@ _SPIKES = {"gradient": "spikes are steps: their gradient is zero almost everywhe
 
 _entries: dict[str, Entry] = {
     "image_patches": Entry("calcarine.stimuli.patches:ImagePatches", "stimulus"),
+    "bars": Entry("calcarine.stimuli.shapes:Bars", "stimulus"),
+    "natural_patches": Entry("calcarine.stimuli.natural:NaturalPatches", "stimulus"),
+    "oriented_gaussians": Entry("calcarine.stimuli.patterns:OrientedGaussians", "stimulus"),
+    "random_gratings": Entry("calcarine.stimuli.patterns:RandomGratings", "stimulus"),
+    "three_dot_faces": Entry("calcarine.stimuli.shapes:ThreeDotFaces", "stimulus"),
     "training": Entry("calcarine.training.settings:TrainingSettings", "settings"),
     "color_vision": Entry("calcarine.models.kotani2024:ColorVision", "model"),
     "retina": Entry("calcarine.retina.retina:Retina", "model"),
@@ -89,6 +94,21 @@ _entries: dict[str, Entry] = {
         "calcarine.lgn.luminance_gain:LuminanceGainControl",
         example=(2, 3, 12, 10),
         settings={"kernel_size": (7, 6)},
+    ),
+    "gcal": Entry(
+        "calcarine.models.stevens2013:Gcal",
+        example=(2, 1, 22, 20),
+        settings={"cortex_density": 9, "lgn_density": 6, "area": (1.4, 1.0), "settling": 4},
+    ),
+    "lissom": Entry(
+        "calcarine.models.miikkulainen2005:Lissom",
+        example=(2, 1, 12, 10),
+        settings={"retina_shape": (12, 10), "lgn_shape": (12, 10), "cortex_shape": (15, 13)},
+    ),
+    "local_connection": Entry(
+        "calcarine.v1.local_connection:LocalConnection",
+        example=(2, 1, 12, 10),
+        settings={"source": (12, 10), "target": (7, 9), "radius": 3.2, "sigma": 2.0},
     ),
     "neural_scope": Entry("calcarine.probes.neural_scope:NeuralScope", example=(2, 8, 6, 5)),
     "on_off": Entry(

@@ -8,6 +8,9 @@ synthesis       synthesis_loss, representation_error
 probe_figures   metamer_figure, eigendistortion_figure, mad_figure
 pyramid         pyramid_bands
 spectra         power_spectrum
+maps            orientation_map_figure, orientation_histogram, map_picture, map_animation
+development     map_development
+fields          weight_grid, field_figure, stage_activity
 animation       save_animation, animation_bytes, caption_frames
 film            synthesis_animation
 """
@@ -22,8 +25,16 @@ from calcarine.plot.cones import (
     mosaic_picture,
 )
 from calcarine.plot.curves import dimension_over_time, loss_curve, residual_curve, singular_values
+from calcarine.plot.development import map_development
+from calcarine.plot.fields import field_figure, stage_activity, weight_grid
 from calcarine.plot.film import synthesis_animation
 from calcarine.plot.images import image_grid, retina_stages
+from calcarine.plot.maps import (
+    map_animation,
+    map_picture,
+    orientation_histogram,
+    orientation_map_figure,
+)
 from calcarine.plot.probe_figures import eigendistortion_figure, mad_figure, metamer_figure
 from calcarine.plot.pyramid import pyramid_bands
 from calcarine.plot.spectra import power_spectrum
@@ -37,13 +48,19 @@ __all__ = [
     "cone_identities",
     "dimension_over_time",
     "eigendistortion_figure",
+    "field_figure",
     "figure_png",
     "identity_accuracy",
     "image_grid",
     "loss_curve",
     "mad_figure",
+    "map_animation",
+    "map_development",
+    "map_picture",
     "metamer_figure",
     "mosaic_picture",
+    "orientation_histogram",
+    "orientation_map_figure",
     "power_spectrum",
     "pyramid_bands",
     "representation_error",
@@ -52,6 +69,8 @@ __all__ = [
     "save_animation",
     "save_figure",
     "singular_values",
+    "stage_activity",
     "synthesis_animation",
     "synthesis_loss",
+    "weight_grid",
 ]

@@ -3,11 +3,21 @@
 from calcarine.probes.color_matching import ColorMatching, color_matching, perfect_observer
 from calcarine.probes.eigendistortion import Eigendistortion
 from calcarine.probes.geodesic import Geodesic
+from calcarine.probes.hypercolumn import Hypercolumn, hypercolumn
 from calcarine.probes.mad import MADCompetition, mad_competition
+from calcarine.probes.map_measures import preference_histogram, smoothness, stability
 from calcarine.probes.metamer import Metamer
 from calcarine.probes.metrics import l2_norm, model_metric, ms_ssim, mse, nlpd, ssim
 from calcarine.probes.neural_scope import NeuralScope, mosaic_scope, percept_scope
+from calcarine.probes.orientation_map import OrientationMap, orientation_map
 from calcarine.probes.penalty import range_penalty
+from calcarine.probes.pinwheels import Pinwheels, pinwheel_density, pinwheels
+from calcarine.probes.preference_map import (
+    PreferenceMap,
+    frequency_map,
+    ocular_dominance,
+    preference_map,
+)
 from calcarine.probes.readout import readout
 from calcarine.probes.receptive_field import ReceptiveField, receptive_field
 from calcarine.probes.scanning import scan
@@ -18,13 +28,19 @@ __all__ = [
     "ColorMatching",
     "Eigendistortion",
     "Geodesic",
+    "Hypercolumn",
     "MADCompetition",
     "Metamer",
     "NeuralScope",
+    "OrientationMap",
+    "Pinwheels",
+    "PreferenceMap",
     "ReceptiveField",
     "TuningCurves",
     "check_model",
     "color_matching",
+    "frequency_map",
+    "hypercolumn",
     "l2_norm",
     "mad_competition",
     "model_metric",
@@ -32,12 +48,20 @@ __all__ = [
     "ms_ssim",
     "mse",
     "nlpd",
+    "ocular_dominance",
+    "orientation_map",
     "percept_scope",
     "perfect_observer",
+    "pinwheel_density",
+    "pinwheels",
+    "preference_histogram",
+    "preference_map",
     "range_penalty",
     "readout",
     "receptive_field",
     "scan",
+    "smoothness",
     "ssim",
+    "stability",
     "tuning_curves",
 ]

@@ -13,24 +13,34 @@ from calcarine.stimuli.datasets import (
 from calcarine.stimuli.gratings import GratingSet, grating
 from calcarine.stimuli.images import cover_image, load_image, save_image
 from calcarine.stimuli.light import luminance
+from calcarine.stimuli.natural import NaturalPatches
 from calcarine.stimuli.noise import pink_noise, white_noise
 from calcarine.stimuli.patches import ImagePatches
+from calcarine.stimuli.patterns import OrientedGaussians, RandomGratings
 from calcarine.stimuli.samples import (
     HELD_OUT_SAMPLES,
     TRAINING_SAMPLES,
     sample_image,
     sample_image_names,
 )
+from calcarine.stimuli.shapes import Bars, ThreeDotFaces
+from calcarine.stimuli.sheet import Sheet
 
 __all__ = [
     "HELD_OUT_SAMPLES",
     "TRAINING_SAMPLES",
+    "Bars",
     "Digits",
     "GratingSet",
     "ImagePatches",
     "LabeledImage",
     "NamedImages",
+    "NaturalPatches",
+    "OrientedGaussians",
+    "RandomGratings",
+    "Sheet",
     "StreamedImages",
+    "ThreeDotFaces",
     "cover_image",
     "digits",
     "grating",

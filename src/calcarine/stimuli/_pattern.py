@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Iterable
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -23,7 +24,22 @@ from calcarine.stimuli._checks import checked_dtype, is_count
 from calcarine.stimuli.light import work_dtype
 from calcarine.stimuli.sheet import Sheet
 
-__all__ = ["Pattern", "Span", "checked_pair", "checked_span", "from_chance", "placed", "rotated"]
+__all__ = [
+    "Combine",
+    "Pattern",
+    "Span",
+    "checked_combine",
+    "checked_count",
+    "checked_pair",
+    "checked_span",
+    "combined",
+    "from_chance",
+    "placed",
+    "rotated",
+]
+
+Combine = Literal["maximum", "sum"]
+"""How several patterns of one picture combine."""
 
 Span = float | tuple[float, float]
 """A number, or (low, high) to draw from uniformly."""
@@ -157,3 +173,24 @@ def rotated(
     angle = torch.deg2rad(orientation_deg)[:, None, None]
     cos, sin = angle.cos(), angle.sin()
     return dx * cos - dy * sin, -dx * sin - dy * cos
+
+
+def combined(pictures: Iterable[Tensor], combine: Combine) -> Tensor:
+    """Combine pictures one by one, so that one at a time is in memory."""
+    rest = iter(pictures)
+    whole = next(rest)
+    for picture in rest:
+        whole = torch.maximum(whole, picture) if combine == "maximum" else whole + picture
+    return whole
+
+
+def checked_combine(owner: str, combine: object) -> Combine:
+    if combine not in ("maximum", "sum"):
+        raise InputError(f"{owner} expected combine 'maximum' or 'sum', got {combine!r}.")
+    return combine
+
+
+def checked_count(owner: str, count: object) -> int:
+    if not is_count(count):
+        raise InputError(f"{owner} expected per_image as a whole number >= 1, got {count!r}.")
+    return count  # type: ignore[return-value]

@@ -31,7 +31,7 @@ from calcarine.stimuli.sheet import Sheet
 __all__ = ["NaturalPatches"]
 
 _CUTOFF = 200 / 512  # cycles per pixel
-_RIM = 12  # px; the filter has fallen below a hundredth of its peak there
+_RIM = 12  # px; at this distance the filter has fallen to a thousandth of its peak
 
 
 class NaturalPatches:

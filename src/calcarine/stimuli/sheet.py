@@ -45,8 +45,10 @@ class Sheet:
     half_side: float | tuple[float, float] = 0.5
 
     def __post_init__(self) -> None:
-        numbers = (self.density, *self.half_sides)
-        if len(numbers) != 3 or not all(_is_positive(n) for n in numbers):
+        pair = self.half_side
+        halves = tuple(pair) if isinstance(pair, tuple | list) else (pair, pair)
+        numbers = (self.density, *halves)
+        if len(halves) != 2 or not all(_is_positive(n) for n in numbers):
             raise InputError(
                 "Sheet expected a density above 0 and a half side above 0, or a pair (vertical, "
                 f"horizontal) of them, got density={self.density!r} and "
