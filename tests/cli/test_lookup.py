@@ -89,6 +89,15 @@ def test_doctor_tells_versions_and_hardware(calcarine):
     assert facts["extras"]["viz"]["missing"] == []
 
 
+@pytest.mark.parametrize(("load", "told"), [(7.5, True), (0.1, False), (None, False)])
+def test_doctor_tells_when_threads_wait_for_each_other(calcarine, monkeypatch, load, told):
+    monkeypatch.setattr(doctor, "_load", lambda: load)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    out = calcarine("doctor").out
+    assert ("OMP_NUM_THREADS=1 may be many times faster" in out) == told
+    assert "map kernel    compiled kernel" in out or "map kernel    torch operations" in out
+
+
 def test_doctor_names_missing_parts_and_how_to_get_them(calcarine, monkeypatch):
     version = doctor._version
     monkeypatch.setattr(doctor, "_version", lambda n: None if n == "matplotlib" else version(n))

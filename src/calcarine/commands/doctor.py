@@ -39,7 +39,8 @@ _COMPILERS = ("c++", "g++", "clang++", "cl")
 def doctor(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Show versions, hardware, and which optional parts are missing.
 
-    Nothing is changed. Paste the output into a bug report.
+    Paste the output into a bug report. Nothing is changed, except that the kernel of cortical maps
+    is built where it has not been yet.
 
     ```
     calcarine doctor
@@ -58,6 +59,8 @@ def doctor(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
 
 def examine() -> dict[str, Any]:
     """Return everything the doctor found, as plain data."""
+    from calcarine.v1._local_compiler import kernel_status
+
     core, extras = _requirements()
     return {
         "calcarine": metadata.version("calcarine"),
@@ -66,6 +69,7 @@ def examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in core},
         "hardware": _hardware(),
         "compiler": next((found for c in _COMPILERS if (found := shutil.which(c))), None),
+        "map_kernel": kernel_status(),
         "cache": _cache(),
         "extras": {
             name: {
@@ -109,6 +113,7 @@ def _hardware() -> dict[str, Any]:
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
+        "load": _load(),
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "bf16_matrix_unit": resolve_precision("auto", torch.device("cpu")) == "bf16",
         "precision": resolve_precision("auto", device),
@@ -131,6 +136,14 @@ def _cache() -> dict[str, Any]:
     return {"folder": str(folder), "writable": True}
 
 
+def _load() -> float | None:
+    """Return how many programs wanted a core in the last minute, where the system tells."""
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):
+        return None
+
+
 def _show(facts: dict[str, Any]) -> None:
     hardware, cache = facts["hardware"], facts["cache"]
     print(f"calcarine {facts['calcarine']}, Python {facts['python']}, {facts['platform']}")
@@ -140,9 +153,12 @@ def _show(facts: dict[str, Any]) -> None:
     print(f"\ncomputes on   {', '.join(hardware['gpus']) or 'the CPU (no CUDA GPU found)'}")
     print(f"CPU           {hardware['cpu']}, {hardware['cores']} cores, ", end="")
     print(f"{hardware['threads']} threads (OMP_NUM_THREADS changes that)")
+    if hardware["threads"] > 1 and (hardware["load"] or 0) > 0.5 * hardware["cores"]:
+        print("              busy with other programs: OMP_NUM_THREADS=1 may be many times faster")
     unit = "yes" if hardware["bf16_matrix_unit"] else "no"
     print(f"precision     {hardware['precision']} for learning (AMX unit for bf16: {unit})")
     print(f"compiler      {facts['compiler'] or 'none; nothing here needs one to work'}")
+    print(f"map kernel    {facts['map_kernel']}")
     folder = cache["folder"] or "none"
     print(f"cache         {folder}, {'writable' if cache['writable'] else 'NOT writable'}")
     if not cache["writable"]:
