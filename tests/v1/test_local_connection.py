@@ -65,7 +65,7 @@ def test_fields_are_discs_around_the_place_of_the_unit(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=IDS)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-@pytest.mark.parametrize("batch", [1, 3, 9])
+@pytest.mark.parametrize("batch", [1, 3, 9, 37])
 def test_forward_equals_the_dense_product(path, layout, dtype, tolerance, batch):
     connection = make(layout).to(dtype)
     x = noise(batch, *connection.source, dtype=dtype)
@@ -186,13 +186,16 @@ def test_profiles(path):
     torch.testing.assert_close(smooth.dense(), dense / dense.sum(dim=1, keepdim=True))
 
 
-def test_the_same_seed_draws_the_same_weights():
+def test_the_same_seed_draws_the_same_weights(monkeypatch):
     connection = make(LAYOUTS[1])
     draws = [
         connection.reset_(torch.Generator().manual_seed(seed)).weight.clone() for seed in (3, 3, 4)
     ]
     assert draws[0].equal(draws[1])
     assert not draws[0].equal(draws[2])
+    monkeypatch.setattr("calcarine.v1._local_fields._BLOCK", 300)
+    in_blocks = connection.reset_(torch.Generator().manual_seed(3)).weight
+    torch.testing.assert_close(in_blocks, draws[0])
 
 
 def test_shrinking_keeps_the_inner_weights_and_survives_a_checkpoint(path):
@@ -256,6 +259,10 @@ def test_activity_of_another_sheet_is_refused():
     for wrong in (torch.rand(2, 10, 12), torch.rand(120), torch.ones(12, 10, dtype=torch.long)):
         with pytest.raises(ShapeError, match="sheet of 12 x 10"):
             connection(wrong)
+    with pytest.raises(InputError, match="on cpu, where its weights are, got meta"):
+        connection(torch.rand(2, 12, 10, device="meta"))
+    with pytest.raises(ShapeError, match="weights for its fields"):
+        torch.func.functional_call(connection, {"weight": torch.rand(7)}, torch.rand(2, 12, 10))
     with pytest.raises(InputError, match="unit of the 12 x 10 sheet"):
         connection.field(12, 0)
 

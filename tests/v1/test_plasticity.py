@@ -21,6 +21,7 @@ from calcarine.v1._local_compiler import library
 def path(request, monkeypatch):
     if request.param == "torch":
         monkeypatch.setattr("calcarine.v1._local_kernels.library", lambda: None)
+        monkeypatch.setattr("calcarine.v1._local_kernels._BLOCK", 300)  # several blocks
     elif library() is None:
         pytest.skip("no C++ compiler")
     return request.param

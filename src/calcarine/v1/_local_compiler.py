@@ -26,6 +26,7 @@ from calcarine.retina._cache import cache_folder
 __all__ = ["Fields", "kernel_status", "library"]
 
 _SOURCE = Path(__file__).with_name("_local_kernel.cpp")
+_HEADER = Path(__file__).with_name("_local_numbers.h")
 # Sums may be reordered, but NaN and infinity keep their meaning.
 _FLAGS = (
     "-O3", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno", "-fno-trapping-math",
@@ -88,7 +89,8 @@ def _built(compiler: str) -> Path:
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, text=True, check=True, timeout=_SECONDS
     ).stdout
-    identity = "\n".join([_SOURCE.read_text(), version, _processor(), *command])
+    texts = [_SOURCE.read_text(), _HEADER.read_text()]
+    identity = "\n".join([*texts, version, _processor(), *command])
     name = f"local-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
     for folder in (cache_folder(), Path(tempfile.mkdtemp(prefix="calcarine-"))):
         if folder is None:

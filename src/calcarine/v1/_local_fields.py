@@ -14,7 +14,9 @@ Source  miikkulainen2005 (circular fields); the layout is ours
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import torch
@@ -28,6 +30,7 @@ __all__ = ["Border", "Shape", "Tables", "inside", "margins", "positions", "sheet
 Border = Literal["crop", "wrap"]
 Shape = tuple[int, int]
 
+_BLOCK = 2**18  # weights
 _ROUNDING = 1e-12  # relative; a distance equal to the radius counts, whatever its rounding
 
 
@@ -56,6 +59,15 @@ class Tables(NamedTuple):
         start = row * width + column - before.int()
         every = torch.arange(int(length.sum()), device=length.device, dtype=torch.int32)
         return every + torch.repeat_interleave(start, length)
+
+    def blocks(self) -> Iterator[tuple[slice, slice]]:
+        """Return the units and their weights in blocks small enough for the processor's cache."""
+        ends = self.offsets.tolist()
+        widest = max(end - begin for begin, end in itertools.pairwise(ends))
+        step = max(1, _BLOCK // widest)
+        for begin in range(0, len(ends) - 1, step):
+            end = min(begin + step, len(ends) - 1)
+            yield slice(begin, end), slice(ends[begin], ends[end])
 
     def part(self, begin: int, end: int) -> Tables:
         """Return the layout of the units from ``begin`` to ``end`` alone."""

@@ -7,6 +7,7 @@ Units   source pixels
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import torch
@@ -19,8 +20,6 @@ from calcarine.v1._local_fields import Tables, positions
 __all__ = ["Profile", "initial_weights", "profile_settings", "surviving"]
 
 Profile = Literal["gaussian", "cloud", "difference"]
-
-_ROWS = 8  # rows of units whose weights are computed at once
 
 
 def profile_settings(profile: str, sigma: float | None, surround: float | None) -> None:
@@ -51,8 +50,8 @@ def profile_settings(profile: str, sigma: float | None, surround: float | None) 
 
 def initial_weights(
     connection: Any, layout: Tables, margin: tuple[float, float], generator: torch.Generator | None
-) -> Float[Tensor, " n"]:
-    """Return the initial weights of a connection, float64 rounded to torch's default dtype.
+) -> Iterator[tuple[slice, Float[Tensor, " block"]]]:
+    """Yield the initial weights of a connection, float64, block by block.
 
     Args:
         connection: The :class:`LocalConnection`, for its settings.
@@ -65,23 +64,19 @@ def initial_weights(
         positions(height, rows, margin[0], connection.border),
         positions(width, columns, margin[1], connection.border),
     )
-    blocks = []
-    for row in range(0, rows, _ROWS):
-        end = min(row + _ROWS, rows)
-        part = layout.part(row * columns, end * columns)
-        squared = _squared(part, row, columns, places, connection)
-        values = _profile(connection, squared, part.offsets, generator)
-        blocks.append(values.to(torch.get_default_dtype()))
-    return torch.cat(blocks)
+    for units, weights in layout.blocks():
+        part = layout.part(units.start, units.stop)
+        squared = _squared(part, units.start, columns, places, connection)
+        yield weights, _profile(connection, squared, part.offsets, generator)
 
 
 def _squared(
-    part: Tables, row: int, columns: int, places: tuple[Tensor, Tensor], connection: Any
+    part: Tables, first: int, columns: int, places: tuple[Tensor, Tensor], connection: Any
 ) -> Tensor:
     """Return the squared distance of every weight's source from where the unit looks."""
     height, width = connection.source
-    units, sources = part.units(), part.columns(width)
-    y = (sources // width - places[0][row + units // columns]).abs()
+    units, sources = part.units() + first, part.columns(width)
+    y = (sources // width - places[0][units // columns]).abs()
     x = (sources % width - places[1][units % columns]).abs()
     if connection.border == "wrap":
         y, x = torch.minimum(y, height - y), torch.minimum(x, width - x)

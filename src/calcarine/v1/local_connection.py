@@ -26,13 +26,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from calcarine.errors import InputError
+from calcarine.errors import InputError, ShapeError
 from calcarine.stage import Stage
 from calcarine.v1 import _local_ops
 from calcarine.v1._local_fields import Border, Shape, Tables, margins, sheet, tables
 from calcarine.v1._local_kernels import Connections, uses_library
 from calcarine.v1._local_weights import Profile, initial_weights, profile_settings, surviving
-from calcarine.v1.plasticity import check_sheet, hebbian_together_
+from calcarine.v1.plasticity import check_sheet, hebbian_together_, normalize_together_
 
 __all__ = ["LocalConnection"]
 
@@ -145,9 +145,9 @@ class LocalConnection(Stage):
             generator: CPU generator of the noise; torch's global one without it.
         """
         layout = Tables(*(table.cpu() for table in self.tables))
-        values = initial_weights(self, layout, self._margins, generator)
         with torch.no_grad():
-            self.weight.copy_(values)
+            for block, values in initial_weights(self, layout, self._margins, generator):
+                self.weight[block] = values.to(self.weight)
         return self
 
     def forward(self, activity: Float[Tensor, "*B H W"]) -> Float[Tensor, "*B h w"]:
@@ -157,12 +157,19 @@ class LocalConnection(Stage):
             activity: What the sources do; everything in front of height and width is batch.
 
         Raises:
-            ShapeError: If height and width are not those of the source sheet.
+            ShapeError: If height and width are not those of the source sheet, or the weights were
+                replaced by others that do not fit.
+            InputError: If the activity is on another device than the weights.
         """
-        check_sheet("LocalConnection", "activity", activity, self.source)
+        check_sheet("LocalConnection", "activity", activity, self.source, self.weight)
         dtype = activity.dtype
         wide = dtype if dtype.itemsize > 2 else torch.float32
         weight: Tensor = self.weight
+        if weight.shape != (self.count,):
+            raise ShapeError(
+                f"LocalConnection expected {self.count} weights for its fields, got shape "
+                f"{tuple(weight.shape)}. Fields change by shrink_() or load_state_dict() only."
+            )
         if weight.dtype != wide and (weight.dtype.itemsize > 2 or wide != torch.float32):
             weight = weight.to(wide)
         x = activity.reshape(-1, self.source[0] * self.source[1]).to(wide)
@@ -209,12 +216,9 @@ class LocalConnection(Stage):
         self.weight.copy_(torch.where(alive[units], kept, self.weight))
         return self.normalize_()
 
-    @torch.no_grad()
     def normalize_(self) -> Self:
         """Divide every unit's weights by their sum."""
-        ones = torch.ones(self.source, dtype=_wide(self.weight), device=self.weight.device)
-        scale = 1 / self(ones[None]).flatten()
-        self.weight.mul_(torch.repeat_interleave(scale, self._offsets.diff()).to(self.weight.dtype))
+        normalize_together_([self])
         return self
 
     @torch.no_grad()
@@ -294,10 +298,6 @@ class LocalConnection(Stage):
             f"source={self.source}, target={self.target}, radius={self.current_radius:g}, "
             f"profile={self.profile}, border={self.border}, weights={self.count}"
         )
-
-
-def _wide(weight: Tensor) -> torch.dtype:
-    return weight.dtype if weight.dtype.itemsize > 2 else torch.float32
 
 
 def _check_radius(radius: float, source: Shape, border: Border) -> None:

@@ -27,16 +27,22 @@ if TYPE_CHECKING:
 __all__ = ["HomeostaticThreshold", "hebbian_together_", "normalize_together_"]
 
 
-def check_sheet(owner: str, name: str, x: Tensor, shape: Shape) -> None:
-    """Refuse activity that does not live on a sheet.
+def check_sheet(owner: str, name: str, x: Tensor, shape: Shape, weight: Tensor) -> None:
+    """Refuse activity that does not live on a sheet, or not where its weights are.
 
     Raises:
         ShapeError: If the last two axes are not the sheet, or the numbers are not floating point.
+        InputError: If the devices differ.
     """
     if x.ndim < 2 or tuple(x.shape[-2:]) != shape or not x.is_floating_point():
         raise ShapeError(
             f"{owner} expected floating-point {name} with axes (..., height, width) on a sheet of "
             f"{shape[0]} x {shape[1]}, got {x.dtype} of shape {tuple(x.shape)}."
+        )
+    if x.device != weight.device:
+        raise InputError(
+            f"{owner} expected {name} on {weight.device}, where its weights are, got "
+            f"{x.device}. Move one of them with .to({str(weight.device)!r})."
         )
 
 
@@ -62,7 +68,7 @@ def hebbian_together_(
     Raises:
         ShapeError: If activities do not fit the sheets or each other.
         InputError: If there is not one rate and one activity each, a rate is not positive and
-            finite, or a connection has centre-surround weights, which sum to zero.
+            finite, devices differ, or weights are centre-surround ones, which sum to zero.
     """
     _check_learning(connections, pre, post, rates)
     target = connections[0].target
@@ -90,9 +96,9 @@ def _check_learning(
             f"hebbian_together_ expected one activity and one rate for each of {len(connections)} "
             f"connections, got {len(pre)} and {len(rates)}."
         )
-    check_sheet("The Hebbian step", "post", post, connections[0].target)
+    check_sheet("The Hebbian step", "post", post, connections[0].target, connections[0].weight)
     for connection, before, rate in zip(connections, pre, rates, strict=True):
-        check_sheet("The Hebbian step", "pre", before, connection.source)
+        check_sheet("The Hebbian step", "pre", before, connection.source, connection.weight)
         if before.shape[:-2] != post.shape[:-2]:
             raise ShapeError(
                 "The Hebbian step expected pre and post of the same batch, got shapes "
@@ -142,7 +148,9 @@ def normalize_together_(connections: Sequence[LocalConnection]) -> None:
     scale = torch.where(total > 0, 1 / total, 1)
     for each in connections:
         counts = each.tables.offsets.diff()
-        each.weight.mul_(torch.repeat_interleave(scale, counts).to(each.weight.dtype))
+        for units, weights in each.tables.blocks():
+            block = torch.repeat_interleave(scale[units], counts[units])
+            each.weight[weights] *= block.to(each.weight.dtype)
 
 
 class HomeostaticThreshold(nn.Module):
@@ -209,8 +217,9 @@ class HomeostaticThreshold(nn.Module):
 
         Raises:
             ShapeError: If the activity does not live on the sheet.
+        InputError: If it is on another device.
         """
-        check_sheet("HomeostaticThreshold", "activity", activity, self.shape)
+        check_sheet("HomeostaticThreshold", "activity", activity, self.shape, self.average)
         for response in activity.reshape(-1, *self.shape).to(self.average.dtype):
             self.average.mul_(self.smoothing).add_(response, alpha=1 - self.smoothing)
             self.threshold.add_(self.average - self.target, alpha=self.rate)
