@@ -28,6 +28,7 @@ from calcarine.commands.colour_match import colour_match
 from calcarine.commands.doctor import doctor
 from calcarine.commands.eigendistortion import eigendistortion
 from calcarine.commands.mad import mad
+from calcarine.commands.map import map_
 from calcarine.commands.metamer import metamer
 from calcarine.commands.recipes import recipes
 from calcarine.commands.report import report
@@ -45,6 +46,8 @@ _HELP = """A laboratory for biological vision: build a visual system, let it lea
 calcarine retina                       # what an eye tells the brain
 calcarine train color-sandbox          # a cortex learns to see colour
 calcarine colour-match runs/color-sandbox
+calcarine train gcal-orientation       # a map of orientations grows
+calcarine map runs/gcal-orientation
 calcarine report runs/color-sandbox
 ```
 
@@ -65,6 +68,7 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "retina": retina,
     "see": see,
     "colour-match": colour_match,
+    "map": map_,
     "metamer": metamer,
     "eigendistortion": eigendistortion,
     "mad": mad,

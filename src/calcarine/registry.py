@@ -54,6 +54,7 @@ _entries: dict[str, Entry] = {
     "training": Entry("calcarine.training.settings:TrainingSettings", "settings"),
     "color_vision": Entry("calcarine.models.kotani2024:ColorVision", "model"),
     "retina": Entry("calcarine.retina.retina:Retina", "model"),
+    "map_task": Entry("calcarine.training.map_task:MapTask", "task"),
     "texture_task": Entry("calcarine.training.texture:TextureTask", "task"),
     "color_vision_task": Entry("calcarine.training.color_vision:ColorVisionTask", "task"),
     "center_surround": Entry(

@@ -40,6 +40,7 @@ def demo_run(tmp_path, monkeypatch):
         ("README.md", "colour has 1 dimension"),
         ("docs/grammar.md", "stop_and_resume"),
         ("docs/probing.md", "converged"),
+        ("docs/maps.md", "every unit prefers 90 degrees, 0 pinwheels"),
     ],
 )
 def test_python_examples_run(path, expected, demo_run, capsys):

@@ -44,3 +44,24 @@ def test_probing_models(tmp_path, capsys):
         with Image.open(tmp_path / "run" / f"{name}.png") as figure:
             assert min(figure.size) > 200
     assert (tmp_path / "run" / "gaussian_metamer.webp").stat().st_size > 10_000
+
+
+def test_lissom(tmp_path, capsys):
+    main = runpy.run_path(str(TUTORIALS / "lissom.py"))["main"]
+    main(["--stimuli", "60", "--density", "16", "--out", str(tmp_path / "run")])
+    printed = capsys.readouterr().out
+    assert "sums of the fields 1.000000 to 1.000000" in printed
+    first = int(re.search(r"respond to the spot at first: (\d+) of 1296", printed)[1])
+    settled = int(re.search(r"when V1 has settled: (\d+) of 1296", printed)[1])
+    seen = int(re.search(r"LISSOM's V1 that respond to the spot: (\d+) of 1296", printed)[1])
+    assert 50 < settled < first < 1296 / 3
+    assert 20 < seen < 1296 / 4
+    for claim in ("the same weights", "put together by hand, differs by", "uniform light"):
+        assert float(re.search(rf"{claim}.* ([\d.]+e[-+]\d+)", printed)[1]) < 1e-5
+    rows = re.findall(r"^ +(\d+) +([-\d.]+) +[\d.]+ +\d+ +([-\d.]+)$", printed, re.MULTILINE)
+    assert [int(age) for age, _, _ in rows] == [0, 6, 15, 30, 45, 60]
+    assert float(rows[-1][1]) > float(rows[0][1]) + 0.1  # neighbours have become alike
+    assert "stevens2013" in printed
+    for name in ("local_weights", "lgn_response", "v1_stages", "lissom_stages", "map_last"):
+        with Image.open(tmp_path / "run" / f"{name}.png") as figure:
+            assert min(figure.size) > 200

@@ -61,5 +61,8 @@ def test_gain_control_and_homeostasis_make_maps_robust_against_contrast(contrast
             f"{name} at contrast {contrast}: density {found.pinwheel_density():.2f}, selectivity "
             f"{float(found.selectivity.mean()):.3f}, smoothness {found.smoothness():.2f}"
         )
-    assert float(gcal.selectivity.mean()) > 0.2
+    assert float(gcal.selectivity.mean()) > 0.12
     assert 2.2 <= gcal.pinwheel_density() <= 4.2
+    if contrast < 1:
+        # Nothing reaches the fixed threshold: L keeps the noise it began with.
+        assert float(plain.selectivity.mean()) < 0.06

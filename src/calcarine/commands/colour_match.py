@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from calcarine.commands.shared import check_age, check_run, note, print_table
-from calcarine.errors import InputError
+from calcarine.commands.shared import check_run, chosen_ages, note, print_table
 
 if TYPE_CHECKING:
     from calcarine.probes import ColorMatching
@@ -51,7 +50,7 @@ def colour_match(
     from calcarine.training.run import open_run
 
     opened = open_run(check_run(run))
-    chosen = _chosen_ages(ages, run, opened.ages, opened.update)
+    chosen = chosen_ages(ages, run, opened.ages, opened.update)
 
     from calcarine.report.results import color_matching_over_time
 
@@ -67,24 +66,6 @@ def colour_match(
         written.append(_write_json(json_file, found))
     if not quiet:
         print(f"\nWrote {', '.join(map(str, written))}")
-
-
-def _chosen_ages(text: str, run: Path, kept: Sequence[int], final: int | None) -> list[int]:
-    """Read ``--ages``: numbers, ``final`` and ``all``, in ascending order."""
-    ages: set[int] = set()
-    for word in (part.strip() for part in text.split(",")):
-        if word == "all":
-            ages.update(kept if final is None else (*kept, final))
-        elif word == "final" and final is not None:
-            ages.add(final)
-        elif word.isdecimal():
-            ages.add(check_age(run, int(word)))
-        else:
-            raise InputError(
-                f"--ages expected numbers of updates, final or all, got {word!r}. {run} has "
-                f"weights after {', '.join(map(str, kept))} updates."
-            )
-    return sorted(ages)
 
 
 def _show(found: ColorMatching, age: int) -> None:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "check_age",
     "check_run",
+    "chosen_ages",
     "known_runs",
     "note",
     "open_picture",
@@ -70,6 +71,28 @@ def check_age(folder: Path, age: int) -> int:
             f"{', '.join(map(str, ages)) or 'none'}."
         )
     return age
+
+
+def chosen_ages(text: str, run: Path, kept: Sequence[int], final: int | None) -> list[int]:
+    """Read ``--ages``: numbers, ``final`` and ``all``, in ascending order.
+
+    Raises:
+        InputError: If a word is none of these, or there are no weights of an age.
+    """
+    ages: set[int] = set()
+    for word in (part.strip() for part in text.split(",")):
+        if word == "all":
+            ages.update(kept if final is None else (*kept, final))
+        elif word == "final" and final is not None:
+            ages.add(final)
+        elif word.isdecimal():
+            ages.add(check_age(run, int(word)))
+        else:
+            raise InputError(
+                f"--ages expected numbers of updates, final or all, got {word!r}. {run} has "
+                f"weights after {', '.join(map(str, kept))} updates."
+            )
+    return sorted(ages)
 
 
 def picture_name(image: str) -> str:

@@ -24,6 +24,7 @@ _AFTERWARDS = {
         "calcarine colour-match {folder}",
         "calcarine see sample:coffee --run {folder}",
     ),
+    "map_task": ("calcarine map {folder}",),
 }
 """What a run of a task is for: the commands to go on with."""
 

@@ -6,6 +6,7 @@ from calcarine.probes.geodesic import Geodesic
 from calcarine.probes.hypercolumn import Hypercolumn, hypercolumn
 from calcarine.probes.mad import MADCompetition, mad_competition
 from calcarine.probes.map_measures import preference_histogram, smoothness, stability
+from calcarine.probes.map_readout import MapReadout, map_readout
 from calcarine.probes.metamer import Metamer
 from calcarine.probes.metrics import l2_norm, model_metric, ms_ssim, mse, nlpd, ssim
 from calcarine.probes.neural_scope import NeuralScope, mosaic_scope, percept_scope
@@ -30,6 +31,7 @@ __all__ = [
     "Geodesic",
     "Hypercolumn",
     "MADCompetition",
+    "MapReadout",
     "Metamer",
     "NeuralScope",
     "OrientationMap",
@@ -43,6 +45,7 @@ __all__ = [
     "hypercolumn",
     "l2_norm",
     "mad_competition",
+    "map_readout",
     "model_metric",
     "mosaic_scope",
     "ms_ssim",

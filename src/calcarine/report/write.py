@@ -1,7 +1,8 @@
 """The page of a run: what it has learned, how, and from which recipe.
 
 Any run gets its state, its losses, the pictures that its task drew, its recipe and its sources. A
-colour cortex gets what it sees, its dimensions of colour and what it knows of its cones besides.
+colour cortex gets what it sees, its dimensions of colour and what it knows of its cones besides, a
+map that grew its orientations, pinwheels and development.
 """
 
 from __future__ import annotations
@@ -20,11 +21,13 @@ from calcarine.errors import CalcarineError, FileFormatError, require
 from calcarine.recipe import parse_yaml, read_text
 from calcarine.report.builder import Report, check_name
 from calcarine.report.color_page import ColorResults, add_color_sections, measure
+from calcarine.report.map_page import MapResults, add_map_sections, measure_maps
 from calcarine.sources import bibliography, source_keys
 from calcarine.stimuli import load_image
 from calcarine.training import read_log, snapshot_ages
 from calcarine.training.checkpoint import checkpoint_updates
 from calcarine.training.color_vision import ColorVisionTask
+from calcarine.training.map_task import MapTask
 from calcarine.training.run import Run, open_run
 
 __all__ = ["write_report"]
@@ -64,17 +67,14 @@ def write_report(
     say = progress or (lambda line: None)
     recipe = parse_yaml(read_text(folder / "recipe.yaml"), str(folder / "recipe.yaml"))
     run, problems = _open(folder)
-    colors = None
-    if run is not None and isinstance(run.task, ColorVisionTask):
-        try:
-            colors = measure(run, say)
-        except CalcarineError as error:
-            problems.append(f"What it sees could not be measured: {error}")
+    colors, maps = _measured(run, say, problems)
     name = recipe.get("name") or folder.resolve().name
     page = Report(str(name), subtitle=str(recipe.get("description") or "A training run."))
-    _add_state(page, folder, recipe, run, problems, colors)
+    _add_state(page, folder, recipe, run, problems, colors or maps)
     if run is not None and colors is not None:
         add_color_sections(page, run, colors)
+    if run is not None and maps is not None:
+        add_map_sections(page, run, maps)
     _add_learning(page, folder)
     _add_pictures(page, folder)
     _add_recipe(page, folder, recipe)
@@ -96,13 +96,27 @@ def _open(folder: Path) -> tuple[Run | None, list[str]]:
     return None, problems
 
 
+def _measured(
+    run: Run | None, say: Callable[[str], None], problems: list[str]
+) -> tuple[ColorResults | None, MapResults | None]:
+    """Measure what there is to measure on such a run; say what stood in the way."""
+    try:
+        if run is not None and isinstance(run.task, ColorVisionTask):
+            return measure(run, say), None
+        if run is not None and isinstance(run.task, MapTask):
+            return None, measure_maps(run, say)
+    except CalcarineError as error:
+        problems.append(f"What it sees could not be measured: {error}")
+    return None, None
+
+
 def _add_state(
     page: Report,
     folder: Path,
     recipe: Mapping[str, Any],
     run: Run | None,
     problems: list[str],
-    colors: ColorResults | None,
+    results: ColorResults | MapResults | None,
 ) -> None:
     page.section("At a glance")
     training = recipe.get("training")
@@ -110,8 +124,8 @@ def _add_state(
     ages = {*snapshot_ages(folder), *checkpoint_updates(folder)}
     done = run.update if run is not None else max(ages, default=0)
     numbers = {"updates made": f"{done} of {planned}" if planned else str(done)}
-    if colors is not None:
-        numbers |= colors.key_numbers()
+    if results is not None:
+        numbers |= results.key_numbers()
     page.numbers(numbers)
     if not ages:
         page.note("This run has no weights yet: it was stopped before the first ones were saved.")

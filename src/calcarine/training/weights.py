@@ -6,6 +6,7 @@ file, and a probe can load one module of a run without the others.
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,11 +127,12 @@ def take_over(
         held = {n.partition(".")[2]: t for n, t in tensors.items() if n.startswith(f"{module}.")}
         problems += [f"missing {module}.{name}" for name in own if name not in held]
         problems += [f"unexpected {module}.{name}" for name in held if name not in own]
-        problems += [
+        unlike = [
             f"{module}.{name} is {_kind(held[name], exact)} in the file, {_kind(value, exact)} here"
             for name, value in own.items()
             if name in held and _kind(held[name], exact) != _kind(value, exact)
         ]
+        problems += unlike if unlike and not _resizes(part, held, exact) else []
     if problems:
         raise CheckpointError(
             f"The weights in {path} do not fit the modules: {'; '.join(problems)}. Build the "
@@ -141,6 +143,20 @@ def take_over(
         part.load_state_dict(
             {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
         )
+
+
+def _resizes(part: nn.Module, held: Mapping[str, Tensor], exact: bool) -> bool:
+    """Whether a module takes over the sizes of what it loads, as connections that have shrunk do.
+
+    A copy tries, so that the module is untouched if it does not.
+    """
+    other = copy.deepcopy(part)
+    try:
+        other.load_state_dict(dict(held))
+    except (RuntimeError, InputError):
+        return False
+    loaded = other.state_dict()
+    return all(_kind(held[name], exact) == _kind(loaded[name], exact) for name in loaded)
 
 
 def nonfinite(modules: Mapping[str, nn.Module]) -> list[str]:

@@ -92,7 +92,8 @@ def _built(compiler: str) -> Path:
     texts = [_SOURCE.read_text(), _HEADER.read_text()]
     identity = "\n".join([*texts, version, _processor(), *command])
     name = f"local-{hashlib.sha256(identity.encode()).hexdigest()[:24]}.so"
-    for folder in (cache_folder(), Path(tempfile.mkdtemp(prefix="calcarine-"))):
+    for place in (cache_folder, lambda: Path(tempfile.mkdtemp(prefix="calcarine-"))):
+        folder = place()
         if folder is None:
             continue
         path = folder / name
