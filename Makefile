@@ -58,6 +58,7 @@ bench: $(READY)
 	$(PY) benchmarks/front_ends.py
 	$(PY) benchmarks/metamer.py
 	$(PY) benchmarks/eigendistortion.py
+	$(PY) benchmarks/local_connection.py --models
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache
