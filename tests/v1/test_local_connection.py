@@ -97,10 +97,9 @@ def test_what_is_not_finite_reaches_only_the_units_that_see_it(path, value):
     assert torch.equal(~connection(x).isfinite(), seen)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS, ids=IDS)
+# Finite differences over the thousands of weights of larger layouts would take minutes.
+@pytest.mark.parametrize("layout", [each for each in LAYOUTS if each[0][0] <= 50])
 def test_first_and_second_gradients_are_right(path, layout):
-    if layout[0][0] > 50:
-        pytest.skip("finite differences over thousands of weights")
     connection = make(layout).double()
     x = noise(2, *connection.source).requires_grad_()
     weight = connection.weight.detach().clone().requires_grad_()
