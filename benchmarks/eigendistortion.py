@@ -13,63 +13,21 @@ probe, with the checks of the model. Needs plenoptic 2 (the package, not a part 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import time
-import warnings
 from typing import Any
 
-import torch
+from peers import MODELS, describe_machine, front_ends, peer_module, photograph, quiet
 from torch import Tensor, nn
 
-from calcarine import lgn
-from calcarine.errors import require
 from calcarine.probes import Eigendistortion
 from calcarine.probes.fisher import FisherProduct
-from calcarine.stimuli import sample_image
-
-# Berardino 2018, Table 2.
-GAIN = {
-    "luminance_scalar": 14.95,
-    "luminance.std": 4.235,
-    "center_surround.center_std": 1.962,
-    "center_surround.surround_std": 4.235,
-    "center_surround.amplitude_ratio": 1.25,
-}
-
-
-def front_ends(name: str) -> tuple[nn.Module, nn.Module]:
-    """Return the peer's front end and ours."""
-    peer = require("plenoptic.models", extra="oracle", purpose="The comparison")
-    if name == "gaussian":
-        pair = (
-            peer.Gaussian((31, 31), std=3.0, pad_mode="circular"),
-            lgn.Gaussian(31, 3.0, pad_mode="circular"),
-        )
-    elif name == "center_surround":
-        pair = (
-            peer.CenterSurround(
-                (31, 31), center_std=1.962, surround_std=4.235, pad_mode="circular"
-            ),
-            lgn.CenterSurround(31, 1.962, 4.235, pad_mode="circular"),
-        )
-    else:
-        pair = (
-            peer.LuminanceGainControl((31, 31), pad_mode="circular"),
-            lgn.LuminanceGainControl(31, pad_mode="circular", pretrained=True),
-        )
-        pair[0].load_state_dict({name: torch.as_tensor([value]) for name, value in GAIN.items()})
-    for model in pair:
-        model.eval().requires_grad_(False)
-    return pair
 
 
 def run_peer(image: Tensor, model: nn.Module, iterations: int) -> tuple[float, Tensor]:
     """Return seconds and the two vectors of the peer."""
-    probe = require("plenoptic", extra="oracle", purpose="The comparison").Eigendistortion
+    probe = peer_module().Eigendistortion
     began = time.perf_counter()
-    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with quiet():
         made = probe(image, model)
         made.synthesize(method="power", max_iter=iterations, stop_criterion=0.0)
     return time.perf_counter() - began, made.eigendistortions.detach()
@@ -127,14 +85,13 @@ def compare(name: str, image: Tensor, iterations: int, repeats: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ["gaussian", "center_surround", "luminance_gain_control"]
     parser.add_argument("--size", type=int, default=256, help="side of the image in pixels")
     parser.add_argument("--iterations", type=int, default=30, help="of the peer, per end")
     parser.add_argument("--repeats", type=int, default=3, help="of ours; the median counts")
-    parser.add_argument("--models", nargs="+", choices=names, default=names)
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     chosen = parser.parse_args()
-    image = sample_image("camera", size=chosen.size, channels="gray", dtype=torch.float32)
-    print(f"threads {torch.get_num_threads()}, image {tuple(image.shape)}")
+    image = photograph(chosen.size)
+    print(f"{describe_machine()}; image {tuple(image.shape)}")
     for name in chosen.models:
         compare(name, image, chosen.iterations, chosen.repeats)
 

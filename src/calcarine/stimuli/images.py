@@ -109,13 +109,13 @@ def cover_image(
         InputError: As :func:`load_image` does.
     """
     height, width = checked_size("cover_image", shape)
-    whole = load_image(path, channels=channels, dtype=dtype)
-    scale = max(height / whole.shape[-2], width / whole.shape[-1])
-    scaled = (
-        max(height, round(scale * whole.shape[-2])),
-        max(width, round(scale * whole.shape[-1])),
-    )
-    image = load_image(path, size=scaled, channels=channels, dtype=dtype)
+    _check_arguments(None, channels)
+    dtype = checked_dtype("cover_image", dtype)
+    pixels = decode(Path(path), str(path), background=1.0)
+    rows, columns = pixels.shape[:2]
+    scale = max(height / rows, width / columns)
+    scaled = max(height, round(scale * rows)), max(width, round(scale * columns))
+    image = to_image(pixels, size=scaled, channels=channels, dtype=dtype)
     top, left = (scaled[0] - height) // 2, (scaled[1] - width) // 2
     return image[..., top : top + height, left : left + width].contiguous()
 
