@@ -16,7 +16,7 @@ from typing import IO
 
 from calcarine.errors import RunError
 
-__all__ = ["atomic_file", "output_file", "sync_folder", "write_bytes", "write_text"]
+__all__ = ["atomic_file", "cache_folder", "output_file", "sync_folder", "write_bytes", "write_text"]
 
 
 @contextmanager
@@ -92,6 +92,20 @@ def write_text(path: str | Path, text: str) -> Path:
         RunError: If the folder cannot be made or written, or the disk is full.
     """
     return write_bytes(path, text.encode())
+
+
+def cache_folder() -> Path | None:
+    """Return the cache folder, which need not exist, or ``None`` without a home directory.
+
+    It is ``$CALCARINE_CACHE``, or else ``~/.cache/calcarine``.
+    """
+    named = os.environ.get("CALCARINE_CACHE")
+    if named:
+        return Path(named)
+    try:
+        return Path.home() / ".cache" / "calcarine"
+    except RuntimeError:
+        return None
 
 
 def _cannot_write(path: str | Path, error: OSError) -> RunError:

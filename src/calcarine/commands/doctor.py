@@ -122,7 +122,7 @@ def _hardware() -> dict[str, Any]:
 
 def _cache() -> dict[str, Any]:
     """Try the folder that retinas are kept in, leaving nothing behind."""
-    from calcarine.retina._cache import cache_folder
+    from calcarine.files import cache_folder
 
     folder = cache_folder()
     if folder is None:

@@ -1,32 +1,18 @@
 """Cone positions kept on disk, so that the second start of a program is quick.
 
-The folder is ``$CALCARINE_CACHE`` or else ``~/.cache/calcarine``. A cache is a convenience: a
-folder that cannot be written, a missing home or a damaged file only means that positions are
-computed again.
+The folder is that of :func:`calcarine.files.cache_folder`. A cache is a convenience: a folder that
+cannot be written, a missing home or a damaged file only means that positions are computed again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
-from pathlib import Path
 
 import numpy as np
 
-from calcarine.files import atomic_file
+from calcarine.files import atomic_file, cache_folder
 
-__all__ = ["cache_folder", "load_array", "save_array"]
-
-
-def cache_folder() -> Path | None:
-    """Return the cache folder, which need not exist, or ``None`` without a home directory."""
-    named = os.environ.get("CALCARINE_CACHE")
-    if named:
-        return Path(named)
-    try:
-        return Path.home() / ".cache" / "calcarine"
-    except RuntimeError:
-        return None
+__all__ = ["load_array", "save_array"]
 
 
 def load_array(key: str, shape: tuple[int, ...]) -> np.ndarray | None:

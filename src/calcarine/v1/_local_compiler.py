@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import torch
 
-from calcarine.retina._cache import cache_folder
+from calcarine.files import cache_folder
 
 __all__ = ["Fields", "kernel_status", "library"]
 
