@@ -14,7 +14,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 READY := $(VENV)/.ready
 DOCS_READY := $(VENV)/.ready-docs
-EXTRAS := train,data,spectral,viz,oracle,test,lint
+EXTRAS := train,data,spectral,events,viz,oracle,test,lint
 PIP := $(PY) -m pip --disable-pip-version-check install --quiet $(PIP_ARGS)
 RUN := runs/demo
 

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 
 RANKS = [
     {
+        "constants",
         "errors",
         "files",
         "interrupt",
