@@ -10,9 +10,13 @@ from calcarine.stimuli.datasets import (
     digits,
     named_images,
 )
+from calcarine.stimuli.dvs import events_from_frames
+from calcarine.stimuli.event_files import read_events
+from calcarine.stimuli.events import EventStream
 from calcarine.stimuli.gratings import GratingSet, grating
 from calcarine.stimuli.images import cover_image, load_image, save_image
 from calcarine.stimuli.light import luminance
+from calcarine.stimuli.moving_disks import DiskTruth, MovingDisks, moving_disks
 from calcarine.stimuli.natural import NaturalPatches
 from calcarine.stimuli.noise import pink_noise, white_noise
 from calcarine.stimuli.patches import ImagePatches
@@ -31,9 +35,12 @@ __all__ = [
     "TRAINING_SAMPLES",
     "Bars",
     "Digits",
+    "DiskTruth",
+    "EventStream",
     "GratingSet",
     "ImagePatches",
     "LabeledImage",
+    "MovingDisks",
     "NamedImages",
     "NaturalPatches",
     "OrientedGaussians",
@@ -43,11 +50,14 @@ __all__ = [
     "ThreeDotFaces",
     "cover_image",
     "digits",
+    "events_from_frames",
     "grating",
     "load_image",
     "luminance",
+    "moving_disks",
     "named_images",
     "pink_noise",
+    "read_events",
     "sample_image",
     "sample_image_names",
     "save_image",
