@@ -2,7 +2,8 @@
 
 Any run gets its state, its losses, the pictures that its task drew, its recipe and its sources. A
 colour cortex gets what it sees, its dimensions of colour and what it knows of its cones besides, a
-map that grew its orientations, pinwheels and development.
+map that grew its orientations, pinwheels and development, a spiking network what it reads and how,
+a network that finds disks its tuning, its constants and what it finds.
 """
 
 from __future__ import annotations
@@ -21,18 +22,28 @@ from calcarine.errors import CalcarineError, FileFormatError, require
 from calcarine.recipe import parse_yaml, read_text
 from calcarine.report.builder import Report, check_name
 from calcarine.report.color_page import ColorResults, add_color_sections, measure
+from calcarine.report.disk_page import DiskResults, add_disk_sections, measure_disks
 from calcarine.report.map_page import MapResults, add_map_sections, measure_maps
+from calcarine.report.spiking_page import (
+    SpikingResults,
+    add_spiking_sections,
+    measure_spiking,
+)
 from calcarine.sources import bibliography, source_keys
 from calcarine.stimuli import load_image
 from calcarine.training import read_log, snapshot_ages
 from calcarine.training.checkpoint import checkpoint_updates
 from calcarine.training.color_vision import ColorVisionTask
+from calcarine.training.disk_velocity import DiskVelocityTask
 from calcarine.training.map_task import MapTask
 from calcarine.training.run import Run, open_run
+from calcarine.training.spiking_digits import SpikingDigitsTask
 
 __all__ = ["write_report"]
 
 _MOST_PICTURES = 8
+
+Results = ColorResults | DiskResults | MapResults | SpikingResults
 
 
 def write_report(
@@ -67,14 +78,12 @@ def write_report(
     say = progress or (lambda line: None)
     recipe = parse_yaml(read_text(folder / "recipe.yaml"), str(folder / "recipe.yaml"))
     run, problems = _open(folder)
-    colors, maps = _measured(run, say, problems)
+    measured = _measured(run, say, problems)
     name = recipe.get("name") or folder.resolve().name
     page = Report(str(name), subtitle=str(recipe.get("description") or "A training run."))
-    _add_state(page, folder, recipe, run, problems, colors or maps)
-    if run is not None and colors is not None:
-        add_color_sections(page, run, colors)
-    if run is not None and maps is not None:
-        add_map_sections(page, run, maps)
+    _add_state(page, folder, recipe, run, problems, measured)
+    if run is not None:
+        _add_measured(page, run, measured)
     _add_learning(page, folder)
     _add_pictures(page, folder)
     _add_recipe(page, folder, recipe)
@@ -96,18 +105,31 @@ def _open(folder: Path) -> tuple[Run | None, list[str]]:
     return None, problems
 
 
-def _measured(
-    run: Run | None, say: Callable[[str], None], problems: list[str]
-) -> tuple[ColorResults | None, MapResults | None]:
+def _measured(run: Run | None, say: Callable[[str], None], problems: list[str]) -> Results | None:
     """Measure what there is to measure on such a run; say what stood in the way."""
     try:
         if run is not None and isinstance(run.task, ColorVisionTask):
-            return measure(run, say), None
+            return measure(run, say)
         if run is not None and isinstance(run.task, MapTask):
-            return None, measure_maps(run, say)
+            return measure_maps(run, say)
+        if run is not None and isinstance(run.task, SpikingDigitsTask):
+            return measure_spiking(run, say)
+        if run is not None and isinstance(run.task, DiskVelocityTask):
+            return measure_disks(run, say)
     except CalcarineError as error:
         problems.append(f"What it sees could not be measured: {error}")
-    return None, None
+    return None
+
+
+def _add_measured(page: Report, run: Run, results: Results | None) -> None:
+    if isinstance(results, ColorResults):
+        add_color_sections(page, run, results)
+    elif isinstance(results, MapResults):
+        add_map_sections(page, run, results)
+    elif isinstance(results, SpikingResults):
+        add_spiking_sections(page, run, results)
+    elif isinstance(results, DiskResults):
+        add_disk_sections(page, run, results)
 
 
 def _add_state(
@@ -116,7 +138,7 @@ def _add_state(
     recipe: Mapping[str, Any],
     run: Run | None,
     problems: list[str],
-    results: ColorResults | MapResults | None,
+    results: Results | None,
 ) -> None:
     page.section("At a glance")
     training = recipe.get("training")
