@@ -59,6 +59,7 @@ bench: $(READY)
 	$(PY) benchmarks/metamer.py
 	$(PY) benchmarks/eigendistortion.py
 	$(PY) benchmarks/local_connection.py --models
+	$(PY) benchmarks/spiking.py
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache

@@ -20,9 +20,11 @@ ROOT = Path(__file__).parent.parent
 RANKS = [
     {
         "constants",
+        "engines",
         "errors",
         "files",
         "interrupt",
+        "native",
         "progress",
         "recipe",
         "registry",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from calcarine import simulate
+from calcarine import engines, simulate
 from calcarine.errors import CalcarineWarning, InputError, RunError, ShapeError, UnknownNameError
 from calcarine.simulate import Recording, run
 from calcarine.stage import DynamicStage, FusedStage, Pathway, state_tensors
@@ -90,9 +90,7 @@ def test_every_engine_gives_the_same_spikes_and_gradients(movie):
 
 def test_long_movies_are_compiled_and_short_ones_are_not(movie, monkeypatch):
     compiled = []
-    monkeypatch.setattr(
-        simulate, "_run_compiled", lambda s, m, t: compiled.append(len(m)) or (m, t)
-    )
+    monkeypatch.setattr(simulate, "run_compiled", lambda s, m, t: compiled.append(len(m)) or (m, t))
     monkeypatch.setattr(simulate, "compiler_found", lambda like: True)
     run(Spiking(), movie)
     run(Spiking(), movie[:1].expand(simulate.COMPILE_FROM_STEPS, -1, -1))
@@ -111,7 +109,7 @@ def test_a_failing_compiler_is_reported_and_steps_go_on(movie, monkeypatch):
         raise torch._dynamo.exc.InternalTorchDynamoError("no luck")
 
     neuron = Spiking()
-    monkeypatch.setitem(simulate._compiled, neuron, fail)
+    monkeypatch.setitem(engines._compiled, neuron, fail)
     with pytest.warns(CalcarineWarning, match="plain steps instead"):
         spikes, _ = run(neuron, movie, engine="compiled")
     assert torch.equal(spikes, run(neuron, movie, engine="plain")[0])
@@ -247,3 +245,78 @@ def test_networks_do_not_share_anything(movie):
         thread.join()
     assert all(torch.equal(alone[i], together[i]) for i in range(2))
     assert not torch.equal(alone[0], alone[1])
+
+
+class Noisy(Spiking):
+    """Draws random numbers, and holds a tensor that is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = torch.tensor(1.5, dtype=torch.float64, requires_grad=True)
+
+    def forward(self, x: Tensor, state: State) -> tuple[Tensor, State]:
+        v = self.decay * state.v + self.gain * x * torch.rand_like(x)
+        return torch.tanh(v), State(v)
+
+
+@pytest.mark.parametrize("steps", [1, 10, 47, 100])
+@pytest.mark.parametrize("make", [Noisy, Summing, lambda: Pathway(sum=Summing(), end=Noisy())])
+def test_running_segments_again_gives_the_same_gradients(movie, make, steps):
+    stage = make().double()
+    found = []
+    for settings in ({}, {"checkpoint_steps": steps}):
+        torch.manual_seed(0)
+        x = movie.double().requires_grad_()
+        before = stage.initial_state(x[0])
+        outputs, state = run(stage, x, before, **settings)
+        last = state_tensors(state)[-1]
+        leaves = [x, *stage.parameters(), *(m.gain for m in stage.modules() if hasattr(m, "gain"))]
+        loss = (outputs * torch.linspace(-1, 1, 47)[:, None, None]).sum() + last.sum()
+        found.append((outputs, last, torch.rand(3), torch.autograd.grad(loss, leaves)))
+    (a, v, drawn, grads), (b, w, drawn_again, same) = found
+    assert torch.equal(a, b)
+    assert torch.equal(v, w)
+    assert torch.equal(drawn, drawn_again)
+    assert torch.equal(grads[0], same[0]) or isinstance(stage, Summing)
+    for one, other in zip(grads, same, strict=True):
+        assert one.abs().sum() > 0
+        assert torch.allclose(one, other, rtol=1e-12)
+
+
+def test_running_segments_again_keeps_little(movie):
+    """Autograd keeps the movie and what one step needs, instead of what every step needs."""
+    kept = {}
+    for steps in (0, 8):
+        sizes = []
+        x = movie[:40].clone().requires_grad_()
+        with torch.autograd.graph.saved_tensors_hooks(
+            lambda t, sizes=sizes: sizes.append(t.numel()) or t, lambda t: t
+        ):
+            run(Noisy(), x, checkpoint_steps=steps)
+        kept[steps] = sum(sizes)
+    assert kept[0] > 80 * 15
+    assert kept[8] < 50 * 15
+
+
+def test_checkpoints_refuse_what_they_cannot_do(movie):
+    with pytest.raises(InputError, match="checkpoint_steps >= 0"):
+        run(Spiking(), movie, checkpoint_steps=-1)
+    with pytest.raises(InputError, match="while recording"):
+        run(Spiking(), movie, record={"v": Recording()}, checkpoint_steps=5)
+    stage = Spiking()
+    x = movie.clone()
+    swapped = {"decay": torch.tensor(0.5, requires_grad=True)}
+    _, state = torch.func.functional_call(
+        _Run(stage), {f"stage.{k}": v for k, v in swapped.items()}, (x,)
+    )
+    with pytest.raises(RunError, match="other parameters in the backward pass"):
+        state.v.sum().backward()
+
+
+class _Run(nn.Module):
+    def __init__(self, stage: nn.Module) -> None:
+        super().__init__()
+        self.stage = stage
+
+    def forward(self, x: Tensor) -> tuple[Tensor, State]:
+        return run(self.stage, x, checkpoint_steps=5)

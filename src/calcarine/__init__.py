@@ -26,6 +26,7 @@ _ROOMS = (
     "retina",
     "simulate",
     "sources",
+    "spiking",
     "stage",
     "stimuli",
     "testing",

@@ -54,6 +54,7 @@ _entries: dict[str, Entry] = {
     "training": Entry("calcarine.training.settings:TrainingSettings", "settings"),
     "color_vision": Entry("calcarine.models.kotani2024:ColorVision", "model"),
     "retina": Entry("calcarine.retina.retina:Retina", "model"),
+    "disk_velocity_task": Entry("calcarine.training.disk_velocity:DiskVelocityTask", "task"),
     "map_task": Entry("calcarine.training.map_task:MapTask", "task"),
     "texture_task": Entry("calcarine.training.texture:TextureTask", "task"),
     "color_vision_task": Entry("calcarine.training.color_vision:ColorVisionTask", "task"),
@@ -66,6 +67,16 @@ _entries: dict[str, Entry] = {
         "calcarine.retina.activation:ConeActivation",
         example=(2, 3, 12, 10),
         settings={"size": (12, 10)},
+    ),
+    "cordsnet": Entry(
+        "calcarine.models.soo2024:CordsNet",
+        example=(2, 2, 19, 14),
+        settings={"depth": 2, "classes": 5, "channels": 2, "image_size": (19, 14)},
+    ),
+    "recurrent_area": Entry(
+        "calcarine.cortex.recurrent_area:RecurrentArea",
+        example=(2, 3, 11, 8),
+        settings={"in_channels": 3, "channels": 4, "size": (6, 4), "stride": 2},
     ),
     "demosaicing": Entry(
         "calcarine.cortex.demosaicing:Demosaicing",
@@ -117,6 +128,9 @@ _entries: dict[str, Entry] = {
         example=(2, 1, 12, 10),
         settings={"kernel_size": 7, "apply_mask": True},
     ),
+    "disk_velocity_net": Entry(
+        "calcarine.models.disk_velocity:DiskVelocityNet", example=(2, 1, 24, 21), skip=_SPIKES
+    ),
     "complex_cells": Entry(
         "calcarine.v1.cells:ComplexCells",
         example=(2, 1, 16, 15),
@@ -127,15 +141,77 @@ _entries: dict[str, Entry] = {
         example=(2, 1, 16, 15),
         settings={"image_shape": (16, 15)},
     ),
+    "spiking_classifier": Entry(
+        "calcarine.models.spiking_classifier:SpikingClassifier",
+        example=(3, 1, 7, 5),
+        settings={"size": (7, 5), "hidden": 12, "classes": 4, "steps": 12},
+        skip=_SPIKES,
+    ),
+    "spiking_digits_task": Entry("calcarine.training.spiking_digits:SpikingDigitsTask", "task"),
     "steerable_pyramid": Entry("calcarine.v1.steerable_pyramid:SteerablePyramid", "model"),
     "portilla_simoncelli": Entry(
         "calcarine.models.portilla2000:PortillaSimoncelli",
         example=(2, 1, 32, 25),
         settings={"image_shape": (32, 25), "n_scales": 2, "spatial_corr_width": 5},
     ),
+    "adaptive_lif": Entry(
+        "calcarine.spiking.adaptive_lif:AdaptiveLIF",
+        example=(2, 3, 4),
+        settings={"refractory_ms": 2.0, "learnable": ("tau_adapt_ms", "beta")},
+        skip=_SPIKES,
+    ),
+    "adex": Entry(
+        "calcarine.spiking.adex:AdEx",
+        example=(2, 3, 4),
+        settings={"tau_mem_ms": 2.0, "learnable": True},
+        skip=_SPIKES,
+    ),
+    "iaf": Entry(
+        "calcarine.spiking.iaf:IAF",
+        example=(2, 3, 4),
+        settings={"tau_mem_ms": 2.0, "reset": "subtract"},
+        skip=_SPIKES,
+    ),
+    "izhikevich": Entry(
+        "calcarine.spiking.izhikevich:Izhikevich", example=(2, 3, 4), skip=_SPIKES
+    ),
+    "leaky_integrator": Entry(
+        "calcarine.spiking.leaky_integrator:LeakyIntegrator",
+        example=(2, 3, 4),
+        settings={"tau_mem_ms": [5.0, 10.0, 20.0], "learnable": ("tau_syn_ms",)},
+    ),
+    "leaky_integrator_box": Entry(
+        "calcarine.spiking.leaky_integrator:LeakyIntegratorBox", example=(2, 3, 4)
+    ),
+    "lif": Entry(
+        "calcarine.spiking.lif:LIF",
+        example=(2, 3, 4),
+        settings={"tau_mem_ms": 2.0, "refractory_ms": 2.0},
+        skip=_SPIKES,
+    ),
+    "lif_box": Entry(
+        "calcarine.spiking.lif_box:LIFBox",
+        example=(2, 3, 4),
+        settings={"tau_mem_ms": 2.0, "v_th": [0.2, 0.4, 0.6], "learnable": ("tau_mem_ms",)},
+        skip=_SPIKES,
+    ),
     "retinal_spikes": Entry(
         "calcarine.retina.spikes:RetinalSpikes", example=(3, 1, 6, 5), skip=_SPIKES
     ),
+    "pair_stdp": Entry("calcarine.spiking.stdp:PairSTDP", "settings"),
+    "population_code": Entry("calcarine.spiking.encoders:PopulationCode", example=(2, 3, 5)),
+    "scale": Entry(
+        "calcarine.spiking.elementwise:Scale",
+        example=(2, 3, 6, 5),
+        settings={"factor": [0.5, 1.0, 2.0]},
+    ),
+    "threshold": Entry(
+        "calcarine.spiking.elementwise:Threshold",
+        example=(2, 3, 6, 5),
+        settings={"threshold": 0.5},
+        skip=_SPIKES,
+    ),
+    "triplet_stdp": Entry("calcarine.spiking.stdp:TripletSTDP", "settings"),
     "uniform_sampling": Entry(
         "calcarine.retina.sampling:UniformSampling", example=(2, 3, 12, 12), settings={"size": 12}
     ),

@@ -8,6 +8,8 @@ Three ways to go through the loop, the same numbers from each:
     compiled   chunks of plain steps through torch.compile
     plain      one Python call per step
 
+Gradients of the compiled chunks cannot be differentiated again; those of plain steps can.
+
 Stopping after any step and going on with the returned state equals running through.
 
 Axes    T time, first | B batch, second | ... whatever the stage takes
@@ -15,21 +17,18 @@ Axes    T time, first | B batch, second | ... whatever the stage takes
 
 from __future__ import annotations
 
-import os
-import shutil
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from jaxtyping import Shaped
 from torch import Tensor, nn
 
-from calcarine.errors import CalcarineWarning, InputError, RunError, ShapeError, UnknownNameError
+from calcarine.engines import compiler_found, one_step, run_compiled, run_plain, run_segments
+from calcarine.errors import InputError, RunError, ShapeError, UnknownNameError
 from calcarine.files import output_file
 from calcarine.stage import DynamicStage, FusedStage, Pathway
 
@@ -40,10 +39,7 @@ Engine = Literal["auto", "scan", "compiled", "plain"]
 COMPILE_FROM_STEPS = 500
 """Movies of at least this many steps are compiled by default: compiling takes about ten seconds."""
 
-CHUNK_STEPS = 20
 SLAB_STEPS = 256
-
-_compiled: WeakKeyDictionary[nn.Module, Callable[..., Any]] = WeakKeyDictionary()
 
 
 class Recording:
@@ -181,6 +177,7 @@ def run(
     record: Mapping[str, Recording] | None = None,
     *,
     engine: Engine = "auto",
+    checkpoint_steps: int = 0,
 ) -> tuple[Shaped[Tensor, "T B ..."], Any]:
     """Run a stage over a movie.
 
@@ -192,6 +189,10 @@ def run(
             goes step by step.
         engine: ``"auto"`` takes the stage's ``scan`` when it has one, compiles long movies when a
             compiler is there, and steps otherwise. The other names force one way.
+        checkpoint_steps: For less memory during learning: keep only the states at the borders of
+            segments of so many steps, and run each segment again in the backward pass. About the
+            square root of the number of steps takes least. The gradients stay the same, and
+            cannot be differentiated again. 0 keeps everything.
 
     Returns:
         Outputs with axes (time, batch, ...), and the state after the last step (``None`` for a
@@ -209,16 +210,46 @@ def run(
     if state is None and isinstance(stage, DynamicStage):
         state = stage.initial_state(movie[0])
     _check_engine(stage, bool(record), engine)
+    _check_checkpoint(checkpoint_steps, bool(record))
     if record:
         return _run_recorded(stage, movie, state, record)
-    if engine == "plain":
-        return _run_plain(stage, movie, state)
-    if engine == "scan" and isinstance(stage, FusedStage):
-        return stage.scan(movie, state)
-    if engine == "compiled":
-        return _run_compiled(stage, movie, state)
-    compiled = movie.shape[0] >= COMPILE_FROM_STEPS and compiler_found(movie)
-    return _run_fastest(stage, movie, state, compiled=compiled)
+    compiled = _worth_compiling(movie)
+
+    def go(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
+        if engine == "plain":
+            return run_plain(stage, movie, state)
+        if engine == "compiled":
+            return run_compiled(stage, movie, state)
+        return _run_fastest(stage, movie, state, compiled=compiled)
+
+    if checkpoint_steps:
+        return run_segments(go, stage, movie, state, checkpoint_steps)
+    return go(stage, movie, state)
+
+
+def run_steps(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
+    """Run a stage without asking for its scan: for a scan that does not cover its input.
+
+    Args:
+        stage: Any stage.
+        movie: Input with axes (time, batch, ...).
+        state: State before the first step.
+
+    Returns:
+        What :func:`run` returns.
+    """
+    return (run_compiled if _worth_compiling(movie) else run_plain)(stage, movie, state)
+
+
+def _check_checkpoint(steps: int, recording: bool) -> None:
+    if steps < 0 or (steps and recording):
+        raise InputError(
+            f"simulate.run expected checkpoint_steps >= 0, and 0 while recording, got {steps}."
+        )
+
+
+def _worth_compiling(movie: Tensor) -> bool:
+    return movie.shape[0] >= COMPILE_FROM_STEPS and compiler_found(movie)
 
 
 def _check_engine(stage: nn.Module, recording: bool, engine: Engine) -> None:
@@ -230,25 +261,6 @@ def _check_engine(stage: nn.Module, recording: bool, engine: Engine) -> None:
         raise InputError(f"Recording goes step by step. Use engine='plain' instead of {engine!r}.")
 
 
-def compiler_found(like: Tensor) -> bool:
-    """Say whether torch.compile can produce code for the device of ``like``."""
-    if like.device.type == "cpu":
-        return shutil.which(os.environ.get("CXX", "g++")) is not None
-    return like.device.type == "cuda"
-
-
-def _step(stage: nn.Module, x: Tensor, state: Any) -> tuple[Tensor, Any]:
-    return stage(x, state) if isinstance(stage, DynamicStage) else (stage(x), None)
-
-
-def _run_plain(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
-    outputs = []
-    for frame in movie.unbind(0):
-        output, state = _step(stage, frame, state)
-        outputs.append(output)
-    return torch.stack(outputs), state
-
-
 def _run_recorded(
     stage: nn.Module, movie: Tensor, state: Any, record: Mapping[str, Recording]
 ) -> tuple[Tensor, Any]:
@@ -256,7 +268,7 @@ def _run_recorded(
     outputs = []
     try:
         for step, frame in enumerate(movie.unbind(0)):
-            output, state = _step(stage, frame, state)
+            output, state = one_step(stage, frame, state)
             recorder.keep_step(step, movie.shape[0])
             outputs.append(output)
     except BaseException as failure:
@@ -273,7 +285,7 @@ def _run_fastest(
         return stage.scan(movie, state)
     if isinstance(stage, Pathway):
         return _run_pathway(stage, movie, state, compiled=compiled)
-    return (_run_compiled if compiled else _run_plain)(stage, movie, state)
+    return (run_compiled if compiled else run_plain)(stage, movie, state)
 
 
 def _run_pathway(
@@ -291,36 +303,3 @@ def _run_pathway(
             slab, states[index] = _run_fastest(part, slab, states[index], compiled=compiled)
         outputs.append(slab)
     return torch.cat(outputs), type(state)(tuple(states))
-
-
-def _chunk(stage: nn.Module, frames: Tensor, state: Any) -> tuple[Tensor, Any]:
-    return _run_plain(stage, frames, state)
-
-
-def _run_compiled(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
-    whole = movie.shape[0] - movie.shape[0] % CHUNK_STEPS
-    outputs, after = [], state
-    try:
-        # One code object serves every stage, so the usual limit of 8 variants would be met soon.
-        # The compiler warns about its own internals; nothing of that is for the caller.
-        with warnings.catch_warnings(), torch._dynamo.config.patch(recompile_limit=256):
-            warnings.simplefilter("ignore")
-            if stage not in _compiled:
-                _compiled[stage] = torch.compile(_chunk, dynamic=False)
-            for frames in movie[:whole].split(CHUNK_STEPS) if whole else ():
-                chunk, after = _compiled[stage](stage, frames, after)
-                outputs.append(chunk)
-    except Exception as error:
-        if not type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-            raise
-        warnings.warn(
-            f"torch.compile failed for {type(stage).__name__} ({type(error).__name__}); running "
-            "plain steps instead. Pass engine='plain' to silence this.",
-            CalcarineWarning,
-            stacklevel=3,
-        )
-        return _run_plain(stage, movie, state)
-    if whole < movie.shape[0]:
-        rest, after = _run_plain(stage, movie[whole:], after)
-        outputs.append(rest)
-    return torch.cat(outputs), after
