@@ -1,6 +1,7 @@
 """Probes: what a model sees, what it cannot see, and what it makes of it."""
 
 from calcarine.probes.color_matching import ColorMatching, color_matching, perfect_observer
+from calcarine.probes.detection_score import DetectionScore, score_detections
 from calcarine.probes.eigendistortion import Eigendistortion
 from calcarine.probes.geodesic import Geodesic
 from calcarine.probes.hypercolumn import Hypercolumn, hypercolumn
@@ -23,10 +24,12 @@ from calcarine.probes.readout import readout
 from calcarine.probes.receptive_field import ReceptiveField, receptive_field
 from calcarine.probes.scanning import scan
 from calcarine.probes.tuning import TuningCurves, tuning_curves
+from calcarine.probes.velocity_tuning import VelocityTuning, velocity_tuning
 from calcarine.testing import check_model
 
 __all__ = [
     "ColorMatching",
+    "DetectionScore",
     "Eigendistortion",
     "Geodesic",
     "Hypercolumn",
@@ -39,6 +42,7 @@ __all__ = [
     "PreferenceMap",
     "ReceptiveField",
     "TuningCurves",
+    "VelocityTuning",
     "check_model",
     "color_matching",
     "frequency_map",
@@ -63,8 +67,10 @@ __all__ = [
     "readout",
     "receptive_field",
     "scan",
+    "score_detections",
     "smoothness",
     "ssim",
     "stability",
     "tuning_curves",
+    "velocity_tuning",
 ]
