@@ -96,12 +96,13 @@ def kernel_status() -> str:
 
 
 def _covered(movie: Tensor, state: Any, update: Update) -> bool:
+    if torch.compiler.is_compiling():
+        return False
     parts = [state.v] if update.decay is None else [state.v, state.i]
     given = [g for name in _CONSTANTS if isinstance(g := getattr(update, name), Tensor)]
     frame = movie.shape[1:]
     return (
-        not torch.compiler.is_compiling()
-        and movie.dtype in (torch.float32, torch.float64)
+        movie.dtype in (torch.float32, torch.float64)
         and all(type(x) in (Tensor, torch.nn.Parameter) for x in (movie, *parts, *given))
         and all(x.device.type == "cpu" and x.dtype == movie.dtype for x in (movie, *parts, *given))
         and all(x.shape == frame for x in parts)
