@@ -25,8 +25,10 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from calcarine import __version__
 from calcarine.commands.cite import cite
 from calcarine.commands.colour_match import colour_match
+from calcarine.commands.detect import detect
 from calcarine.commands.doctor import doctor
 from calcarine.commands.eigendistortion import eigendistortion
+from calcarine.commands.events import events
 from calcarine.commands.mad import mad
 from calcarine.commands.map import map_
 from calcarine.commands.metamer import metamer
@@ -48,6 +50,7 @@ calcarine train color-sandbox          # a cortex learns to see colour
 calcarine colour-match runs/color-sandbox
 calcarine train gcal-orientation       # a map of orientations grows
 calcarine map runs/gcal-orientation
+calcarine detect sample:moving-disks   # how fast things move, told by spikes
 calcarine report runs/color-sandbox
 ```
 
@@ -69,6 +72,8 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "see": see,
     "colour-match": colour_match,
     "map": map_,
+    "events": events,
+    "detect": detect,
     "metamer": metamer,
     "eigendistortion": eigendistortion,
     "mad": mad,

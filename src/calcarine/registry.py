@@ -172,9 +172,7 @@ _entries: dict[str, Entry] = {
         settings={"tau_mem_ms": 2.0, "reset": "subtract"},
         skip=_SPIKES,
     ),
-    "izhikevich": Entry(
-        "calcarine.spiking.izhikevich:Izhikevich", example=(2, 3, 4), skip=_SPIKES
-    ),
+    "izhikevich": Entry("calcarine.spiking.izhikevich:Izhikevich", example=(2, 3, 4), skip=_SPIKES),
     "leaky_integrator": Entry(
         "calcarine.spiking.leaky_integrator:LeakyIntegrator",
         example=(2, 3, 4),

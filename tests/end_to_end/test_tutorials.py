@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import runpy
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 TUTORIALS = Path(__file__).parent.parent.parent / "tutorials"
@@ -65,3 +67,26 @@ def test_lissom(tmp_path, capsys):
     for name in ("local_weights", "lgn_response", "v1_stages", "lissom_stages", "map_last"):
         with Image.open(tmp_path / "run" / f"{name}.png") as figure:
             assert min(figure.size) > 200
+
+
+@pytest.mark.filterwarnings("ignore:torch.compile failed")  # where there is no compiler
+def test_time_surfaces(tmp_path, capsys, monkeypatch):
+    monkeypatch.syspath_prepend(TUTORIALS)  # what compiles a neuron looks for its module
+    main = importlib.import_module("time_surfaces").main
+    main(["--frames", "80", "--seeds", "2", "--out", str(tmp_path / "run")])
+    printed = capsys.readouterr().out
+    assert "sparse: shape (80, 50, 50)" in printed
+    shares = {}
+    for name in ("three channels", "with inhibition", "with a second layer"):
+        line = re.search(rf"^{name}: .*$", printed, re.MULTILINE)
+        shares[name] = [int(share) for share in re.findall(r"outside its band (\d+)%", line[0])]
+    assert shares["three channels"][0] > 150  # the slow channel answers most to what is fast
+    assert max(shares["with inhibition"]) < 50
+    assert max(shares["with a second layer"]) < 30
+    assert "compiled and plain agree: True" in printed
+    assert "lagorce2017" in printed
+    for name in ("recording", "time_surfaces", "kernel", "three_channels_tuning", "detections"):
+        with Image.open(tmp_path / "run" / f"{name}.png") as figure:
+            assert min(figure.size) > 200
+    with Image.open(tmp_path / "run" / "with_inhibition.webp") as film:
+        assert film.n_frames == 80

@@ -25,6 +25,7 @@ _AFTERWARDS = {
         "calcarine see sample:coffee --run {folder}",
     ),
     "map_task": ("calcarine map {folder}",),
+    "disk_velocity_task": ("calcarine detect sample:moving-disks --truth --run {folder}",),
 }
 """What a run of a task is for: the commands to go on with."""
 
@@ -162,6 +163,9 @@ def _summarise(chosen: Recipe, result: FitResult, before: int) -> None:
     print(f"{chosen.name}: {pace}.")
     if losses:
         print(f"Losses of the last update: {losses}.")
+    accuracy = result.scalars.get("held_out_accuracy")
+    if accuracy is not None:
+        print(f"Held-out accuracy: {accuracy:.1%}.")
     if result.skipped:
         print(f"Skipped {result.skipped} updates whose gradients were not finite.")
     folder = shlex.quote(str(result.folder))

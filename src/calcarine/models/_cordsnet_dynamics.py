@@ -108,6 +108,7 @@ def summed(rates: Sequence[Tensor]) -> Float[Tensor, "B C"]:
     return (torch.relu(rates[-1]) + torch.relu(rates[-2])).mean((2, 3))
 
 
+@torch.no_grad()
 def largest_change(before: Rates, after: Rates) -> Tensor:
     """Return the largest change of any unit relative to the largest rate."""
     change = torch.stack([(b - a).abs().amax() for a, b in zip(before, after, strict=True)])

@@ -8,11 +8,14 @@ synthesis       synthesis_loss, representation_error
 probe_figures   metamer_figure, eigendistortion_figure, mad_figure
 pyramid         pyramid_bands
 spectra         power_spectrum
+spiking         raster, membrane, confusion
 maps            orientation_map_figure, orientation_histogram, map_picture, map_animation
 development     map_development
 fields          weight_grid, field_figure, stage_activity
 animation       save_animation, animation_bytes, caption_frames
 film            synthesis_animation
+events          event_figure, event_animation
+velocity        velocity_tuning_figure, detection_figure
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from calcarine.plot.cones import (
 )
 from calcarine.plot.curves import dimension_over_time, loss_curve, residual_curve, singular_values
 from calcarine.plot.development import map_development
+from calcarine.plot.events import event_animation, event_figure
 from calcarine.plot.fields import field_figure, stage_activity, weight_grid
 from calcarine.plot.film import synthesis_animation
 from calcarine.plot.images import image_grid, retina_stages
@@ -38,16 +42,22 @@ from calcarine.plot.maps import (
 from calcarine.plot.probe_figures import eigendistortion_figure, mad_figure, metamer_figure
 from calcarine.plot.pyramid import pyramid_bands
 from calcarine.plot.spectra import power_spectrum
+from calcarine.plot.spiking import confusion, membrane, raster
 from calcarine.plot.style import figure_png, save_figure
 from calcarine.plot.synthesis import representation_error, synthesis_loss
+from calcarine.plot.velocity import detection_figure, velocity_tuning_figure
 
 __all__ = [
     "animation_bytes",
     "caption_frames",
     "cone_fundamentals",
     "cone_identities",
+    "confusion",
+    "detection_figure",
     "dimension_over_time",
     "eigendistortion_figure",
+    "event_animation",
+    "event_figure",
     "field_figure",
     "figure_png",
     "identity_accuracy",
@@ -57,12 +67,14 @@ __all__ = [
     "map_animation",
     "map_development",
     "map_picture",
+    "membrane",
     "metamer_figure",
     "mosaic_picture",
     "orientation_histogram",
     "orientation_map_figure",
     "power_spectrum",
     "pyramid_bands",
+    "raster",
     "representation_error",
     "residual_curve",
     "retina_stages",
@@ -72,5 +84,6 @@ __all__ = [
     "stage_activity",
     "synthesis_animation",
     "synthesis_loss",
+    "velocity_tuning_figure",
     "weight_grid",
 ]
