@@ -107,7 +107,7 @@ class DiskVelocityNet(DynamicStage):
         inhibition: beta, strength of the inhibition between channels. Ours.
         surround: Weight of the second layer's surround; its centre weighs 1. Ours.
         semi_saturation: sigma, mean of events on the outline below which a place counts for little.
-            Ours: noise of the default disks stays below.
+            Ours.
         relative_height: c, what share of the strongest place around a place must exceed. Ours.
         v_th_center: Threshold of the second layer. Ours.
         dt_ms: Duration of a frame, ms.
