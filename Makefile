@@ -60,6 +60,7 @@ bench: $(READY)
 	$(PY) benchmarks/eigendistortion.py
 	$(PY) benchmarks/local_connection.py --models
 	$(PY) benchmarks/spiking.py
+	$(PY) benchmarks/cordsnet.py
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache
