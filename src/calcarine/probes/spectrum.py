@@ -65,7 +65,7 @@ class Spectrum(NamedTuple):
     Attributes:
         values: Eigenvalues in the order asked for, of a pair the one above the real axis first.
         residuals: ``||A v - lambda v||`` of unit eigenvectors, from products made for this purpose.
-        vectors: Unit eigenvectors with axes (k, *shape); ``None`` where they were not asked for.
+        vectors: Unit eigenvectors, each of the operator's shape; ``None`` where not asked for.
         products: Number of products with the operator.
         status: ``"converged"``, or ``"max_products"`` if some residuals are above the tolerance.
     """
