@@ -25,7 +25,7 @@ from calcarine.errors import InputError, ShapeError, UnknownNameError
 from calcarine.models._picture_spikes import Encoding, event_code, latency_code, poisson_code
 from calcarine.spiking import LIF, LeakyIntegrator, LIFBox, Recurrent
 from calcarine.spiking.surrogate import Surrogate
-from calcarine.stage import DynamicStage, Pathway, Stage
+from calcarine.stage import Pathway, Stage
 
 __all__ = ["SpikingClassifier", "SpikingResponse"]
 
@@ -154,8 +154,8 @@ class SpikingClassifier(Stage):
     ) -> SpikingResponse:
         """Return spikes, voltages and logits; arguments and errors as in ``forward``."""
         encoded = self.encode(image, generator)
-        hidden = _through(self.layer, self.w_in(encoded))
-        membrane = _through(self.readout, self.w_out(hidden))
+        hidden = simulate.run(self.layer, self.w_in(encoded))[0]
+        membrane = simulate.run(self.readout, self.w_out(hidden))[0]
         # A spike train has no NaN, so one in the picture would go unnoticed.
         passed_on = 0 * image.detach().flatten(1).sum(1, keepdim=True)
         return SpikingResponse(encoded, hidden, membrane, membrane.amax(0) + passed_on)
@@ -178,7 +178,7 @@ class SpikingClassifier(Stage):
         if self.encoding == "events":
             return event_code(image, self.steps, self.dt_ms)
         drive = (self.gain * image.flatten(1)).expand(self.steps, -1, -1)
-        return _through(self.encoder, drive)
+        return simulate.run(self.encoder, drive)[0]
 
     def network(self) -> Pathway:
         """Return what follows the encoder as one pathway, spikes to read-out potentials.
@@ -226,12 +226,6 @@ class SpikingClassifier(Stage):
         drawn = drawn.clamp(_SHORTEST_STEPS * self.dt_ms, _LONGEST_MS)
         values: list[float] = drawn.tolist()
         return values
-
-
-def _through(neurons: DynamicStage, movie: Float[Tensor, "T B N"]) -> Float[Tensor, "T B N"]:
-    """Run neurons from rest. A compiler gets the single steps: it cannot look into a kernel."""
-    engine: simulate.Engine = "plain" if torch.compiler.is_compiling() else "auto"
-    return simulate.run(neurons, movie, engine=engine)[0]
 
 
 def _weights(inputs: int, outputs: int, scale: float) -> nn.Linear:
