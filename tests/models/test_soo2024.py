@@ -98,6 +98,50 @@ def test_steps_scans_and_trials_are_one_network(depth, size, dtype):
         assert torch.allclose(plain_state.areas[k].r, state.areas[k].r, **close)
 
 
+def test_trials_start_where_they_are_told_and_see_noise_drawn_anew():
+    model = small(depth=2).eval().requires_grad_(False)
+    pictures = images()
+    rest = model.baseline(pictures, 40.0)
+    begun = [r[-1] for r in model.trial(pictures, 40.0, 30.0, 20.0)]
+    continued = [r[-1] for r in model.trial(pictures, 0.0, 30.0, 20.0, state=rest)]
+    assert len(begun) == 45
+    assert torch.equal(torch.stack(begun[20:]), torch.stack(continued))
+
+    def noisy(seed: int, noise: float) -> Tensor:
+        generator = torch.Generator().manual_seed(seed)
+        trial = model.trial(pictures, 0.0, 10.0, 0.0, state=rest, noise=noise, generator=generator)
+        return torch.stack([r[0] for r in trial])
+
+    assert torch.equal(noisy(1, 0.5), noisy(1, 0.5))
+    assert not torch.equal(noisy(1, 0.5), noisy(2, 0.5))
+    generator = torch.Generator().manual_seed(1)
+    drawn = [torch.randn(pictures.shape, generator=generator) for _ in range(5)]
+    movie = torch.stack([pictures + 0.5 * frame for frame in drawn])
+    shown = [r[0] for r in model.trial(movie, 0.0, state=rest)]
+    assert torch.equal(noisy(1, 0.5), torch.stack(shown))
+
+
+def test_a_slope_inside_areas_leads_from_relu_to_a_linear_network():
+    model = small(depth=2).eval().requires_grad_(False)
+    weights, pictures = model.folded(), images()
+    rates = tuple(torch.randn_like(r) for r in weights.zero())
+    drive = weights.drive(pictures[:1])
+    relu, leaky, linear = (weights.step(rates, drive, slope) for slope in (0.0, 0.25, 1.0))
+    assert all(map(torch.equal, relu, weights.step(rates, drive)))
+    for none, some, all_of_it in zip(relu, leaky, linear, strict=True):
+        assert torch.allclose(some, 0.75 * none + 0.25 * all_of_it, atol=1e-6)
+
+
+def test_impossible_trials_are_refused():
+    model = small(depth=2)
+    with pytest.raises(InputError, match="noise of at least 0"):
+        model.trial(images(), noise=-1.0)
+    with pytest.raises(InputError, match="at least one step"):
+        model.trial(images(), 0.0, 0.0, 0.0)
+    with pytest.raises(ShapeError, match="state of 2 areas for a batch of"):
+        model.trial(images(), state=model.baseline(images()[:1]))
+
+
 def test_a_signal_passes_one_connection_per_step():
     model = small(depth=8).eval().requires_grad_(False)
     rest = model.baseline(images(), 400.0)

@@ -64,16 +64,26 @@ class AreaWeights(NamedTuple):
         return F.conv2d(u, self.feedforward, stride=self.stride, padding=1)
 
     def target(
-        self, r: Float[Tensor, "B C H W"], fed: Float[Tensor, "B C H W"] | Float[Tensor, "C H W"]
+        self,
+        r: Float[Tensor, "B C H W"],
+        fed: Float[Tensor, "B C H W"] | Float[Tensor, "C H W"],
+        slope: float = 0.0,
     ) -> Float[Tensor, "B C H W"]:
-        """Return relu(W_rec * r + fed), where the rates tend; ``fed`` is b + W_in * u."""
-        return torch.relu(F.conv2d(r, self.recurrent, padding=1) + fed)
+        """Return phi(W_rec * r + fed), where the rates tend; ``fed`` is b + W_in * u.
+
+        phi passes what is positive and ``slope`` times what is negative: 0 is relu, 1 is linear.
+        """
+        drive = F.conv2d(r, self.recurrent, padding=1) + fed
+        return F.leaky_relu(drive, slope) if slope else torch.relu(drive)
 
     def step(
-        self, r: Float[Tensor, "B C H W"], fed: Float[Tensor, "B C H W"] | Float[Tensor, "C H W"]
+        self,
+        r: Float[Tensor, "B C H W"],
+        fed: Float[Tensor, "B C H W"] | Float[Tensor, "C H W"],
+        slope: float = 0.0,
     ) -> Float[Tensor, "B C H W"]:
-        """Return the rates one step later."""
-        return r + self.rate * (self.target(r, fed) - r)
+        """Return the rates one step later; ``slope`` as in :meth:`target`."""
+        return r + self.rate * (self.target(r, fed, slope) - r)
 
 
 class RecurrentArea(DynamicStage):

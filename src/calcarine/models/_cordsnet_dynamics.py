@@ -25,7 +25,17 @@ from torch import Tensor
 
 from calcarine.cortex.recurrent_area import AreaWeights
 
-__all__ = ["Drive", "NetworkWeights", "Rates", "expanded", "largest_change", "summed", "unroll"]
+__all__ = [
+    "Drive",
+    "NetworkWeights",
+    "Rates",
+    "expanded",
+    "flickering",
+    "largest_change",
+    "off_on_off",
+    "summed",
+    "unroll",
+]
 
 Rates = tuple[Tensor, ...]
 """Rates of every area, first to last, each with axes (batch, channel, height, width)."""
@@ -88,10 +98,14 @@ class NetworkWeights(NamedTuple):
             fed.append(area.bias + area.feed(seen[k - 1] + below))
         return fed
 
-    def step(self, rates: Rates, drive: Drive) -> Rates:
-        """Return the rates of all areas one step later."""
+    def step(self, rates: Rates, drive: Drive, slope: float = 0.0) -> Rates:
+        """Return the rates of all areas one step later.
+
+        ``slope`` is that of the nonlinearity inside areas for negative drive: 0 is relu, 1 makes
+        areas linear. What one area reads of another is rectified all the same.
+        """
         fed = self.fed(rates, drive)
-        return tuple(a.step(r, f) for a, r, f in zip(self.areas, rates, fed, strict=True))
+        return tuple(a.step(r, f, slope) for a, r, f in zip(self.areas, rates, fed, strict=True))
 
     def target(self, rates: Rates, drive: Drive) -> Rates:
         """Return where the rates tend; at a fixed point, the rates themselves."""
@@ -122,14 +136,52 @@ def expanded(rates: Rates, batch: int) -> Rates:
 
 
 def unroll(
-    weights: NetworkWeights, rates: Rates, images: Tensor | None, steps: int
+    weights: NetworkWeights, rates: Rates, images: Tensor | Iterator[Tensor] | None, steps: int
 ) -> Iterator[Rates]:
-    """Yield the rates after each step; ``None`` is no image, five axes are a movie."""
-    still = images is None or images.ndim == 4 or images.stride(0) == 0
-    if images is not None and images.ndim == 5 and still:
-        images = images[0]
-    drive = weights.drive(images) if still else None
-    for step in range(steps):
-        now = drive if drive is not None else weights.drive(images[step])  # type: ignore[index]
+    """Yield the rates after each step.
+
+    ``images`` stand still with four axes and move with five, frame by frame; an iterator gives the
+    image of each step, and ``None`` is no image.
+    """
+    if isinstance(images, Tensor) and images.ndim == 5:
+        images = images[0] if images.stride(0) == 0 else iter(images)
+    still = images is None or isinstance(images, Tensor)
+    drive = weights.drive(images) if still else None  # type: ignore[arg-type]
+    for _ in range(steps):
+        now = drive if drive is not None else weights.drive(next(images))  # type: ignore[arg-type]
         rates = weights.step(rates, now)
         yield rates
+
+
+def off_on_off(
+    weights: NetworkWeights,
+    start: Rates,
+    images: Tensor | Iterator[Tensor],
+    steps: tuple[int, int, int],
+    batch: int,
+) -> Iterator[Rates]:
+    """Yield the rates of a trial without input, with images and without; the first has no graph.
+
+    Rates of a single item stand for a whole batch until the images come.
+    """
+    rates = expanded(start, batch)
+    with torch.no_grad():
+        for alone in unroll(weights.detached(), start, None, steps[0]):
+            rates = expanded(alone, batch)
+            yield rates
+    for shown, count in ((images, steps[1]), (None, steps[2])):
+        for later in unroll(weights, rates, shown, count):
+            yield later
+            rates = later
+
+
+def flickering(
+    images: Tensor, steps: int, noise: float, generator: torch.Generator | None
+) -> Iterator[Tensor]:
+    """Yield the image of every step with Gaussian noise drawn anew."""
+    for step in range(steps):
+        frame = images[step] if images.ndim == 5 else images
+        drawn = torch.randn(
+            frame.shape, generator=generator, dtype=frame.dtype, device=frame.device
+        )
+        yield frame + noise * drawn

@@ -19,8 +19,9 @@ Source  soo2024; weight normalisation salimans2016; gradient at the fixed point 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -43,13 +44,15 @@ from calcarine.models._cordsnet_dynamics import (
     NetworkWeights,
     Rates,
     expanded,
+    flickering,
     largest_change,
+    off_on_off,
     summed,
     unroll,
 )
 from calcarine.models._cordsnet_published import our_state
 from calcarine.models._cordsnet_settling import CHECK_EVERY, settle
-from calcarine.models._implicit import SolveReport
+from calcarine.models._cordsnet_state import CordsNetState, Equilibrium, as_state
 from calcarine.stage import FusedStage
 
 __all__ = ["CordsNet", "CordsNetState", "Equilibrium"]
@@ -58,27 +61,6 @@ CHANNELS = (64, 64, 128, 128, 256, 256, 512, 512)
 """Channels of the eight areas. soo2024."""
 
 Gradient = Literal["steps", "fixed_point"]
-
-
-class CordsNetState(NamedTuple):
-    """State of every area, first to last."""
-
-    areas: tuple[RecurrentAreaState, ...]
-
-
-class Equilibrium(NamedTuple):
-    """Where a network settled, and how well.
-
-    ``residual`` is the largest change of a rate in the last step relative to the largest rate.
-    ``adjoint`` is filled by the backward pass.
-    """
-
-    logits: Float[Tensor, "B classes"]
-    state: CordsNetState
-    steps: int
-    residual: float
-    converged: bool
-    adjoint: SolveReport
 
 
 class CordsNet(FusedStage):
@@ -181,7 +163,7 @@ class CordsNet(FusedStage):
             ShapeError: If the images do not fit the model.
         """
         self._check(like, (4,))
-        return _state(self._rest(self.folded(), warmup_ms, like.shape[0]))
+        return as_state(self._rest(self.folded(), warmup_ms, like.shape[0]))
 
     def forward(
         self, x: Float[Tensor, "B c H W"], state: CordsNetState
@@ -221,7 +203,7 @@ class CordsNet(FusedStage):
         for after in unroll(weights, rates, movie, movie.shape[0]):
             logits.append(weights.logits(after))
             rates = after
-        return torch.stack(logits), _state(rates)
+        return torch.stack(logits), as_state(rates)
 
     def classify(
         self,
@@ -299,9 +281,49 @@ class CordsNet(FusedStage):
         rates = self._rest(weights, warmup_ms, images.shape[0])
         limit = self._steps("longest_ms", longest_ms)
         found = settle(weights, rates, images, tolerance=tolerance, limit=limit)
-        logits, state = weights.logits(found.rates), _state(found.rates)
+        logits, state = weights.logits(found.rates), as_state(found.rates)
         converged = found.residual <= tolerance
         return Equilibrium(logits, state, found.steps, found.residual, converged, found.adjoint)
+
+    def trial(
+        self,
+        images: Float[Tensor, "B c H W"] | Float[Tensor, "T B c H W"],
+        warmup_ms: float = 200.0,
+        stimulus_ms: float = 200.0,
+        off_ms: float = 0.0,
+        state: CordsNetState | None = None,
+        noise: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[tuple[Float[Tensor, "B C H W"], ...]]:
+        """Yield the rates of all areas after every step of a trial: off, on, off.
+
+        The first time without input carries no gradient, as in soo2024.
+
+        Args:
+            images: As for :meth:`classify`.
+            warmup_ms: Time without input before, a multiple of ``dt_ms``.
+            stimulus_ms: How long an image is shown; a movie lasts as long as it has frames.
+            off_ms: Time without input after.
+            state: Where to start; rates of 0 where left out.
+            noise: Standard deviation of Gaussian noise added to the image anew in every step.
+            generator: Draws the noise, on the device of the images.
+
+        Raises:
+            InputError: If a time is not a multiple of the step, all of them are 0, or the noise is
+                below 0.
+            ShapeError: If images or state do not fit the model.
+        """
+        self._check(images, (4, 5))
+        off, after = self._steps("warmup_ms", warmup_ms), self._steps("off_ms", off_ms)
+        on = images.shape[0] if images.ndim == 5 else self._steps("stimulus_ms", stimulus_ms)
+        if off + on + after == 0:
+            raise InputError("CordsNet expected a trial of at least one step, got none.")
+        if not 0 <= noise < math.inf:
+            raise InputError(f"CordsNet expected noise of at least 0, got {noise}.")
+        weights, batch = self.folded(), images.shape[-4]
+        start = weights.zero() if state is None else self._rates(state, batch)
+        shown = flickering(images, on, noise, generator) if noise else images
+        return off_on_off(weights, start, shown, (off, on, after), batch)
 
     def trace(
         self,
@@ -338,7 +360,7 @@ class CordsNet(FusedStage):
                 raise UnknownNameError("area", str(area), map(str, range(1, self.depth + 1)))
         keep = measure or (lambda r: r)
         kept: dict[int, list[Tensor]] = {area: [] for area in chosen}
-        for rates in self._trial(images, warmup_ms, stimulus_ms, off_ms):
+        for rates in self.trial(images, warmup_ms, stimulus_ms, off_ms):
             for area, values in kept.items():
                 values.append(keep(rates[area - 1]))
         return {area: torch.stack(values) for area, values in kept.items()}
@@ -358,24 +380,6 @@ class CordsNet(FusedStage):
         with torch.no_grad():
             for name, tensor in found.items():
                 mine[name].copy_(tensor)
-
-    def _trial(
-        self, images: Tensor, warmup_ms: float, stimulus_ms: float, off_ms: float
-    ) -> Iterator[Rates]:
-        off, after = self._steps("warmup_ms", warmup_ms), self._steps("off_ms", off_ms)
-        on = images.shape[0] if images.ndim == 5 else self._steps("stimulus_ms", stimulus_ms)
-        if off + on + after == 0:
-            raise InputError("CordsNet expected a trial of at least one step, got none.")
-        weights, batch = self.folded(), images.shape[-4]
-        rates = expanded(weights.zero(), batch)
-        with torch.no_grad():
-            for alone in unroll(weights.detached(), weights.zero(), None, off):
-                rates = expanded(alone, batch)
-                yield rates
-        for shown, steps in ((images, on), (None, after)):
-            for later in unroll(weights, rates, shown, steps):
-                yield later
-                rates = later
 
     def _rest(self, weights: NetworkWeights, warmup_ms: float, batch: int) -> Rates:
         """Return the rates after relaxing without input, from memory where weights are fixed."""
@@ -413,7 +417,3 @@ class CordsNet(FusedStage):
     def extra_repr(self) -> str:
         """Show the settings in the printed module."""
         return f"depth={self.depth}, image_size={self.size}, dt_ms={self.dt_ms:g}"
-
-
-def _state(rates: Rates) -> CordsNetState:
-    return CordsNetState(tuple(RecurrentAreaState(r) for r in rates))
