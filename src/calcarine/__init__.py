@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 _ROOMS = (
     "color",
     "cortex",
+    "distributed",
     "errors",
     "lgn",
     "models",

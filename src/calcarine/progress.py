@@ -25,8 +25,8 @@ class Progress(ABC):
         """Say how many steps are done; called after every step."""
 
     @abstractmethod
-    def values(self, scalars: Mapping[str, float]) -> None:
-        """Say what the latest scalars are; called with every log line."""
+    def values(self, scalars: Mapping[str, float], *, title: str = "") -> None:
+        """Say what the latest scalars are, under a title; called with every log line."""
 
     @abstractmethod
     def note(self, text: str) -> None:
@@ -43,7 +43,7 @@ class SilentProgress(Progress):
     def advance(self, done: int) -> None:
         """Show nothing."""
 
-    def values(self, scalars: Mapping[str, float]) -> None:
+    def values(self, scalars: Mapping[str, float], *, title: str = "") -> None:
         """Show nothing."""
 
     def note(self, text: str) -> None:
@@ -108,9 +108,9 @@ class LineProgress(Progress):
         if self._clock.due(done):
             self._write()
 
-    def values(self, scalars: Mapping[str, float]) -> None:
+    def values(self, scalars: Mapping[str, float], *, title: str = "") -> None:
         """Remember the scalars for the next line."""
-        self._text = _summary(scalars)
+        self._text = _summary(scalars, title)
 
     def note(self, text: str) -> None:
         """Write the message as a line."""
@@ -165,9 +165,9 @@ class BarProgress(Progress):
         if self._clock.due(done):
             self._draw()
 
-    def values(self, scalars: Mapping[str, float]) -> None:
+    def values(self, scalars: Mapping[str, float], *, title: str = "") -> None:
         """Show the scalars from the next redraw on."""
-        self._bar.update(self._task, text=_summary(scalars))
+        self._bar.update(self._task, text=_summary(scalars, title))
 
     def note(self, text: str) -> None:
         """Print the message above the bar."""
@@ -209,14 +209,16 @@ def open_progress(
     return LineProgress(total, done, stream, unit=unit)
 
 
-def _summary(scalars: Mapping[str, float]) -> str:
-    """Losses (or the first scalar) and learning rate, short."""
+def _summary(scalars: Mapping[str, float], title: str = "") -> str:
+    """Title, losses (or the first scalar) and learning rate, short."""
     losses = [name for name in scalars if name.startswith("loss/")]
     others = [name for name in scalars if name not in ("learning_rate", "skipped")]
     shown = losses[:3] or others[:1]
     parts = [f"{name.removeprefix('loss/')} {scalars[name]:.4g}" for name in shown]
     if losses:
         parts.insert(0, "loss")
+    if title:
+        parts.insert(0, title)
     if "learning_rate" in scalars:
         parts.append(f"rate {scalars['learning_rate']:.2e}")
     if scalars.get("skipped"):

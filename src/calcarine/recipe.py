@@ -297,18 +297,44 @@ def _apply(data: dict[str, Any], override: str) -> None:
     keys = path.strip().split(".")
     if not equals or not all(keys):
         raise RecipeError(f"Expected an override like training.updates=2000, got {override!r}.")
-    here = data
+    here: Any = data
     for key in keys[:-1]:
-        inner = here.get(key)
-        inner = {} if inner is None else dict(inner) if isinstance(inner, dict) else None
-        if inner is None:
-            raise RecipeError(f"Cannot set {path!r}: {key!r} is a value, not a section.")
-        here[key] = inner
-        here = inner
+        here = _section(here, key, path)
+    if isinstance(here, list):
+        raise RecipeError(f"Cannot set {path!r}: name a key of {keys[-1]!r}, such as {path}.name.")
     try:
         here[keys[-1]] = yaml.safe_load(value)
     except yaml.YAMLError as error:
         raise RecipeError(f"Cannot read the value of {override!r}: {error}") from error
+
+
+def _section(here: Any, key: str, path: str) -> Any:
+    """Put a copy in the place of an inner section, and return it.
+
+    In a list of named sections, such as the phases of a training, the key is a name.
+    """
+    if isinstance(here, list):
+        names = [item["name"] for item in here]
+        if key not in names:
+            raise RecipeError(
+                f"Cannot set {path!r}: there is no {key!r}.{suggestion(key, names)} Known: "
+                f"{', '.join(names)}."
+            )
+        place: Any = names.index(key)
+        inner = here[place]
+    else:
+        place, inner = key, here.get(key)
+    if inner is None or isinstance(inner, dict):
+        here[place] = dict(inner or {})
+    elif isinstance(inner, list) and inner and all(_is_named(item) for item in inner):
+        here[place] = list(inner)
+    else:
+        raise RecipeError(f"Cannot set {path!r}: {key!r} is a value, not a section.")
+    return here[place]
+
+
+def _is_named(item: Any) -> bool:
+    return isinstance(item, dict) and isinstance(item.get("name"), str)
 
 
 def validate(model: type[BaseModel], data: Mapping[str, Any], label: str) -> BaseModel:
@@ -336,6 +362,8 @@ def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
 
 def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     for key in path:
+        if isinstance(key, int):
+            continue  # an item of a list, whose type stands in the annotation of the list
         inner = model.model_fields.get(str(key))
         candidates = [inner.annotation] if inner else []
         if inner and typing.get_args(inner.annotation):

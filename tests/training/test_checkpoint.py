@@ -89,6 +89,27 @@ def test_a_foreign_or_absent_folder_is_not_resumed(train, tmp_path):
         train(resume=True)
 
 
+def test_a_run_of_a_version_that_knew_only_adam_goes_on(toy, train, tmp_path, relabel, same_run):
+    """Its running means stand under another name, and settings that came later are missing."""
+    train("straight")
+    with pytest.raises(toy.Killed):
+        train("run", toy.ToyTask(crash_at=25))
+    for update in checkpoint_updates(tmp_path / "run"):
+        checkpoint = read_checkpoint(tmp_path / "run", update)
+        learner = dict(checkpoint.training["learner"])
+        learner["adam"] = learner.pop("optimisers")
+        stream = io.BytesIO()
+        torch.save({**checkpoint.training, "learner": learner}, stream)
+        (checkpoint.path / "training.pt").write_bytes(stream.getvalue())
+        label = json.loads((checkpoint.path / "checkpoint.json").read_text())
+        for name in ("optimiser", "weight_decay", "momentum", "accumulate", "rate_drops", "phases"):
+            del label["identity"]["training"][name]
+        sums = {**label["sha256"], "training.pt": digest(stream.getvalue())}
+        relabel(checkpoint, sha256=sums, identity=label["identity"])
+    assert train("run", resume=True).status == "finished"
+    same_run(tmp_path / "straight", tmp_path / "run")
+
+
 def test_pickled_code_in_a_checkpoint_is_not_run(train, tmp_path, relabel):
     train()
     path = tmp_path / "run/checkpoints/00000060"

@@ -160,4 +160,4 @@ def test_running_means_of_other_objectives_or_sizes_are_refused():
     wide = {"a": nn.Linear(5, 1)}
     wider = GradientLearner({"a": list(wide["a"].parameters())}, wide, TrainingSettings())
     with pytest.raises(CheckpointError, match=r"sizes \[\(1, 3\), \(1,\)\], its parameters"):
-        wider.load_state({**state, "adam": {"a": state["adam"]["a"]}})
+        wider.load_state({**state, "optimisers": {"a": state["optimisers"]["a"]}})

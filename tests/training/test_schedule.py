@@ -29,6 +29,14 @@ def test_constant_stays():
     assert {learning_rate(settings, u) for u in range(50)} == {1e-3}
 
 
+def test_step_falls_tenfold_at_each_drop():
+    settings = TrainingSettings(
+        schedule="step", learning_rate=0.1, rate_drops=(4, 6), warmup_updates=2, updates=8
+    )
+    rates = [learning_rate(settings, u) for u in range(8)]
+    assert rates == pytest.approx([0.05, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
+
+
 @pytest.mark.parametrize("updates", [1, 2, 100, 101])
 def test_a_run_no_longer_than_its_warm_up_has_positive_rates(updates):
     settings = TrainingSettings(updates=updates, warmup_updates=100)

@@ -108,6 +108,67 @@ class OjaTask(Task):
         return {"activity": y.square().mean(), "done": step.done}
 
 
+class PhasedTask(GradientTask):
+    """Three phases: one layer, then another on the doubled first, then a module made for the last.
+
+    Args:
+        crash_at: Batch in which the process dies.
+        signal_at_update: Update in which Ctrl-C is pressed.
+    """
+
+    LEARNS = {"grow": "first", "bend": "second", "polish": "third"}  # noqa: RUF012
+
+    def __init__(self, *, crash_at=None, signal_at_update=None) -> None:
+        draw = torch.Generator().manual_seed(11)
+        self.target = torch.randn(4, 3, generator=draw)
+        self.net = nn.ModuleDict({"first": nn.Linear(4, 3), "second": nn.Linear(3, 3)})
+        self.late: nn.Linear | None = None
+        for parameter in self.net.parameters():
+            nn.init.normal_(parameter, std=0.3, generator=draw)
+        self.crash_at, self.signal_at_update = crash_at, signal_at_update
+        self.phase = ""
+        self.entered: list[tuple[str, bool]] = []
+        self.steps: list[tuple[str, int, int]] = []
+        self.batches = 0
+
+    def modules(self) -> dict[str, nn.Module]:
+        late = {} if self.late is None else {"late": self.late}
+        return {"net": self.net, **late}
+
+    def enter(self, phase: str, *, resumed: bool) -> None:
+        self.phase = phase
+        self.entered.append((phase, resumed))
+        if phase == "bend" and not resumed:
+            with torch.no_grad():
+                self.net["first"].weight *= 2
+        if phase == "polish":
+            self.late = nn.Linear(3, 3)
+            if not resumed:  # drawn from the global generator, which the run owns
+                nn.init.normal_(self.late.weight)
+
+    def objectives(self) -> dict[str, list[nn.Parameter]]:
+        learns = {"grow": self.net["first"], "bend": self.net["second"], "polish": self.late}
+        return {self.LEARNS[self.phase]: list(learns[self.phase].parameters())}
+
+    def update(self, step: Step) -> dict[str, Tensor | float]:
+        self.steps.append((step.phase, step.phase_done, step.phase_updates))
+        if step.done + 1 == self.signal_at_update:
+            signal.raise_signal(signal.SIGINT)
+        return super().update(step)
+
+    def losses(self, generator: torch.Generator) -> dict[str, Tensor]:
+        self.batches += 1
+        if self.batches == self.crash_at:
+            raise Killed
+        x = torch.randn(16, 4, generator=generator)
+        y = self.net["first"](x)
+        if self.phase != "grow":
+            y = self.net["second"](y.detach())
+        if self.phase == "polish":
+            y = self.late(y.detach())
+        return {self.LEARNS[self.phase]: (y - x @ self.target).square().mean()}
+
+
 def main() -> None:
     """Train in a process of its own: ``toy.py <folder> <pause_s> [resume]``."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may have had it ignored

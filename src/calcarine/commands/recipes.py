@@ -62,6 +62,9 @@ def _options(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]
         default = "(required)" if field.is_required() else _as_yaml(field.get_default())
         kind = " ".join([_type_name(field.annotation), *_bounds(field.metadata)])
         yield f"{prefix}{name}", kind, default, _plain(field.description or "")
+        if typing.get_origin(field.annotation) is tuple:  # of named sections, such as phases
+            for section in _sections(typing.get_args(field.annotation)[0]):
+                yield from _options(section, f"{prefix}{name}.NAME.")
 
 
 def _sections(annotation: Any) -> list[Any]:

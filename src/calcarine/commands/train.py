@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shlex
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from calcarine.errors import CalcarineWarning, InputError
+from calcarine.errors import CalcarineError, CalcarineWarning, InputError
 
 if TYPE_CHECKING:
+    from calcarine.distributed import World
     from calcarine.recipe import Recipe
     from calcarine.training import FitResult
 
@@ -23,6 +25,10 @@ _AFTERWARDS = {
     "color_vision_task": (
         "calcarine colour-match {folder}",
         "calcarine see sample:coffee --run {folder}",
+    ),
+    "cordsnet_task": (
+        "calcarine classify sample:coffee --run {folder}",
+        "calcarine spectrum {folder}",
     ),
     "map_task": ("calcarine map {folder}",),
     "disk_velocity_task": ("calcarine detect sample:moving-disks --truth --run {folder}",),
@@ -55,34 +61,76 @@ def train(
     calcarine train -f Sandbox.yaml
     ```
 
+    Recipes that allow it share every batch between several processes, each on a GPU of its own or
+    all on the CPU; the first one writes and prints. `torchrun` starts them:
+    `torchrun --nproc-per-node 2 -m -- calcarine train cordsnet-digits`.
+
     Args:
         recipe: Name of a recipe, or path of a YAML file; by default color-sandbox, or with --resume
             that of the run. `calcarine recipes` lists them.
         file: A YAML file: a recipe, or a configuration in the format published with the colour
             model (Experiment, RetinaModel, ...), which is translated.
-        overrides: A change KEY=VALUE to the recipe, such as training.updates=500; may be repeated.
-            `calcarine recipes --options` explains every key.
+        overrides: A change KEY=VALUE to the recipe, such as training.updates=500, or of one phase
+            training.phases.finetune.updates=50; may be repeated. `calcarine recipes --options`
+            explains every key.
         run: Folder to write to; by default runs/ and the name of the recipe.
         resume: Continue the run in that folder from its latest checkpoint; begin where there is
             none.
-        device: Where to compute; auto takes a CUDA GPU if there is one.
+        device: Where to compute; auto takes a CUDA GPU if there is one, each process its own.
         quiet: Print nothing but warnings and errors.
     """
-    chosen = _read_recipe(recipe, file, overrides, _recipe_of_run(run, resume))
-    folder = Path("runs") / chosen.name if run is None else run
-    before = _updates_done(folder, resume)
-    if resume and before is None and not quiet:
-        print(f"There is nothing to resume in {folder}; beginning a new run.")
-    result = _fit(chosen, folder, resume=before is not None, device=device, progress=not quiet)
-    if result.status == "interrupted":
-        print(
-            f"Interrupted after update {result.updates} of {chosen.training.updates}; nothing is "
-            f"lost. Continue with:\n  calcarine train --resume --run {shlex.quote(str(folder))}"
+    from calcarine.distributed import echoed, join, leave
+
+    place = join(device)
+    try:
+        code = _train(
+            place, recipe, file, overrides, run, resume=resume, device=device, quiet=quiet
         )
+    except CalcarineError as error:
+        if not echoed(error):
+            raise
+        return 2 if isinstance(error, InputError) else 1  # the first process says why
+    leave()
+    return code
+
+
+def _train(
+    place: World,
+    recipe: str | None,
+    file: str | None,
+    overrides: tuple[str, ...],
+    run: Path | None,
+    *,
+    resume: bool,
+    device: str,
+    quiet: bool,
+) -> int:
+    def read() -> Recipe:
+        return _read_recipe(recipe, file, overrides, _recipe_of_run(run, resume))
+
+    chosen = place.on_writer(read) or _silently(read)
+    folder = Path("runs") / chosen.name if run is None else run
+    before = place.on_writer(lambda: _updates_done(folder, resume))
+    found = place.any(before is not None)
+    quiet = quiet or not place.is_writer
+    if resume and not found and not quiet:
+        print(f"There is nothing to resume in {folder}; beginning a new run.")
+    where = str(place.device) if device == "auto" else device
+    result = _fit(chosen, folder, resume=found, device=where, progress=not quiet)
+    if result.status == "interrupted":
+        if place.is_writer:
+            _say_how_to_go_on(chosen, result)
         return 130
     if not quiet:
         _summarise(chosen, result, before or 0)
     return 0
+
+
+def _silently(read: Callable[[], Recipe]) -> Recipe:
+    """Read the recipe once more in a process that does not print."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", CalcarineWarning)
+        return read()
 
 
 def _recipe_of_run(run: Path | None, resume: bool) -> str:
@@ -134,12 +182,8 @@ def _updates_done(folder: Path, resume: bool) -> int | None:
 
 
 def _fit(chosen: Recipe, folder: Path, *, resume: bool, device: str, progress: bool) -> FitResult:
-    import torch
-
     from calcarine.training import fit
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     task: Any = chosen.build_task()
     return fit(
         task,
@@ -153,6 +197,16 @@ def _fit(chosen: Recipe, folder: Path, *, resume: bool, device: str, progress: b
     )
 
 
+def _say_how_to_go_on(chosen: Recipe, result: FitResult) -> None:
+    span = chosen.training.span(max(result.updates - 1, 0))
+    within = f" ({span.done + 1} of {span.updates} of phase {span.phase})" if span.phase else ""
+    print(
+        f"Interrupted after update {result.updates} of {chosen.training.updates}{within}; nothing "
+        "is lost. Continue with:\n  calcarine train --resume --run "
+        f"{shlex.quote(str(result.folder))}"
+    )
+
+
 def _summarise(chosen: Recipe, result: FitResult, before: int) -> None:
     made = result.updates - before
     if made:
@@ -161,6 +215,11 @@ def _summarise(chosen: Recipe, result: FitResult, before: int) -> None:
         pace = f"nothing left to do: all {result.updates} updates were made before"
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     print(f"{chosen.name}: {pace}.")
+    if chosen.training.phases:
+        done = (
+            f"{phase.name} {phase.updates}" for phase in chosen.training.phases if phase.updates
+        )
+        print(f"Phases: {', '.join(done)} updates.")
     if losses:
         print(f"Losses of the last update: {losses}.")
     accuracy = result.scalars.get("held_out_accuracy")

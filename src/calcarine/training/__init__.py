@@ -1,7 +1,7 @@
 """Training: one driver for everything that learns, by gradient or by local rule.
 
 task       what is learned            Task, GradientTask, Step, Probed
-settings   how long, fast and often   TrainingSettings, default_snapshots
+settings   how long, fast and often   TrainingSettings, Phase, default_snapshots
 fit        the loop: schedule, gradient guard, logs, checkpoints, resuming
 weights    of a finished run          load_weights, snapshot_ages, read_log
 """
@@ -12,7 +12,7 @@ from calcarine.training.driver import FitResult, fit
 from calcarine.training.loggers import Logger, read_log
 from calcarine.training.run import Run, open_run
 from calcarine.training.schedule import learning_rate
-from calcarine.training.settings import TrainingSettings, default_snapshots
+from calcarine.training.settings import Phase, TrainingSettings, default_snapshots
 from calcarine.training.snapshots import load_weights, snapshot_ages
 from calcarine.training.task import GradientTask, Probed, Step, Task
 
@@ -20,6 +20,7 @@ __all__ = [
     "FitResult",
     "GradientTask",
     "Logger",
+    "Phase",
     "Probed",
     "Run",
     "Step",

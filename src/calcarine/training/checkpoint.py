@@ -54,6 +54,7 @@ class Checkpoint:
         weights: Tensors by ``<module>.<name>``, on the CPU.
         training: Optimisers, guard, random state and the task's own, on the CPU.
         run_id: Name of the run for experiment trackers, the same through all its parts.
+        phase: Name of the phase of its last update; empty before the first and without phases.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class Checkpoint:
     weights: dict[str, Tensor]
     training: dict[str, Any]
     run_id: str
+    phase: str = ""
 
 
 def write_checkpoint(
@@ -73,6 +75,7 @@ def write_checkpoint(
     identity: dict[str, Any],
     run_id: str,
     keep: int,
+    phase: str = "",
 ) -> Path:
     """Write a checkpoint and remove the oldest ones.
 
@@ -84,6 +87,7 @@ def write_checkpoint(
         identity: Recipe, settings and seed of the run.
         run_id: Name of the run for experiment trackers.
         keep: How many checkpoints to keep, this one included.
+        phase: Name of the phase of the last update; empty in a run without phases.
 
     Returns:
         The folder of the checkpoint.
@@ -103,6 +107,7 @@ def write_checkpoint(
         "calcarine": __version__,
         "update": update,
         "run_id": run_id,
+        **({"phase": phase} if phase else {}),
         "sha256": {name: digest(content) for name, content in files.items()},
         "identity": identity,
     }
@@ -175,6 +180,7 @@ def read_folder(path: Path) -> Checkpoint:
         weights=decode_weights(files.get(weights.name, b""), path=weights),
         training=training,
         run_id=label["run_id"],
+        phase=label.get("phase", ""),
     )
 
 

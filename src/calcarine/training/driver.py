@@ -5,6 +5,9 @@
 What lies on disk is always a state between two updates, so a run that was interrupted or killed and
 then resumed has the weights, the log and the counts of one that never stopped, bit for bit (on the
 same device, with operations that are themselves deterministic).
+
+A run may have phases, and several processes may share it: all go through this loop together, the
+first of them writes, and what stops one stops all.
 """
 
 from __future__ import annotations
@@ -19,10 +22,11 @@ from typing import Any, Literal
 
 import torch
 
-from calcarine.errors import NonFiniteError
+from calcarine.distributed import World, join
+from calcarine.errors import InputError, NonFiniteError
 from calcarine.interrupt import Interrupt
 from calcarine.progress import Progress, open_progress
-from calcarine.training.checkpoint import write_checkpoint
+from calcarine.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from calcarine.training.folder import (
     begin_run,
     check_space,
@@ -30,7 +34,8 @@ from calcarine.training.folder import (
     run_identity,
     write_recipe,
 )
-from calcarine.training.loggers import Logger, open_loggers
+from calcarine.training.lock import only_training_in
+from calcarine.training.loggers import Logger, Loggers, open_loggers
 from calcarine.training.session import Session, find_device, own_random_state
 from calcarine.training.settings import TrainingSettings
 from calcarine.training.snapshots import write_snapshot
@@ -80,7 +85,8 @@ def fit(
     """Let a task learn.
 
     Ctrl-C and SIGTERM finish the current update, save a checkpoint and return with the status
-    ``"interrupted"``; a second Ctrl-C raises ``KeyboardInterrupt`` at once.
+    ``"interrupted"``; a second Ctrl-C raises ``KeyboardInterrupt`` at once. Under ``torchrun`` all
+    processes call this together and get the same weights; only the first one writes.
 
     Args:
         task: What is learned.
@@ -95,39 +101,38 @@ def fit(
         device: Where to learn; the modules are moved there. Left out, they stay where they are.
 
     Raises:
-        InputError: If the folder, the seed or the task cannot be used.
+        InputError: If the folder, the seed or the task cannot be used, another training is writing
+            to the folder, or a task that does not share its batches is given several processes.
         CheckpointError: If there is nothing to resume, it is damaged, or of another recipe; or if
             a checkpoint cannot be written.
         NonFiniteError: If gradients stay non-finite, or weights have diverged.
     """
     started = time.perf_counter()
     folder = Path(folder)
+    place = join("cpu" if str(device) == "cpu" else "auto")
+    place.on_writer(lambda: _check_sharing(task, place))
     identity = run_identity(recipe, settings, seed)
-    checkpoint = continue_run(folder, identity) if resume else None
-    if checkpoint is None:
-        begin_run(folder)
-    place = find_device(task, device)
-    with own_random_state(seed, place):
-        session = Session(task, settings, seed=seed, device=place)
-        if checkpoint is None:
-            run_id = uuid.uuid4().hex
-        else:
+    with contextlib.ExitStack() as stack:
+        place.on_writer(lambda: stack.enter_context(only_training_in(folder, make=not resume)))
+        checkpoint = _open_folder(folder, identity, place, resume=resume)
+        where = find_device(task, device)
+        stack.enter_context(own_random_state(seed, where))
+        session = Session(task, settings, seed=seed, device=where, place=place)
+        run_id = uuid.uuid4().hex
+        if checkpoint is not None:
             session.restore(checkpoint)
             run_id = checkpoint.run_id
         saver = _Saver(folder, session, identity, run_id)
         saver.open()
-        with (
-            contextlib.closing(
-                open_loggers(
-                    settings, folder, update=session.done, run_id=run_id, recipe=identity["recipe"]
-                )
-            ) as loggers,
-            contextlib.closing(
-                open_progress(settings.updates, session.done, shown=progress)
-            ) as shown,
-            Interrupt() as interrupt,
-        ):
-            _learn(session, saver, loggers, shown, interrupt)
+        loggers = place.on_writer(
+            lambda: open_loggers(
+                settings, folder, update=session.done, run_id=run_id, recipe=identity["recipe"]
+            )
+        )
+        loggers = stack.enter_context(contextlib.closing(loggers or Loggers({})))
+        shown = open_progress(settings.updates, session.done, shown=progress and place.is_writer)
+        stack.enter_context(contextlib.closing(shown))
+        _learn(session, saver, loggers, shown, stack.enter_context(Interrupt()))
     return FitResult(
         updates=session.done,
         status="finished" if session.done >= settings.updates else "interrupted",
@@ -138,25 +143,48 @@ def fit(
     )
 
 
+def _check_sharing(task: Task, place: World) -> None:
+    if place.size > 1 and not task.shares:
+        raise InputError(
+            f"{type(task).__name__} learns in one process, but {place.size} were started: it does "
+            "not share its batches (shares=False). Start it without torchrun."
+        )
+
+
+def _open_folder(
+    folder: Path, identity: dict[str, Any], place: World, *, resume: bool
+) -> Checkpoint | None:
+    """Begin or continue a run; every process reads the checkpoint before any is written."""
+    if not resume:
+        place.on_writer(lambda: begin_run(folder))
+        return None
+    checkpoint = place.on_writer(lambda: continue_run(folder, identity))
+    if checkpoint is None:
+        checkpoint = read_checkpoint(folder)
+    place.barrier()
+    return checkpoint
+
+
 def _learn(
     session: Session, saver: _Saver, loggers: Logger, shown: Progress, interrupt: Interrupt
 ) -> None:
     """Update until the end or an interrupt; save what is due after each update."""
     settings = session.settings
+    milestones = {1, *settings.ends, *(end + 1 for end in settings.ends)}
     if session.done == 0:
         saver.snapshot(loggers)
-    while session.done < settings.updates and not interrupt.requested:
+    while session.done < settings.updates and not session.place.any(interrupt.requested):
         try:
             session.advance()
         except NonFiniteError as error:
             raise NonFiniteError(
-                f"{error} This was update {session.done + 1}. {saver.last_good()}"
+                f"{error} This was update {session.done + 1}{_within(session)}. {saver.last_good()}"
             ) from error
-        shown.advance(session.done)
-        if session.done % settings.log_every == 0 or session.done in (1, settings.updates):
+        if session.done % settings.log_every == 0 or session.done in milestones:
             scalars = _log_line(session)
             loggers.log(session.done, scalars)
-            shown.values(scalars)
+            shown.values(scalars, title=session.phase)
+        shown.advance(session.done)
         if session.done in saver.ages:
             saver.snapshot(loggers)
         if session.done % settings.checkpoint_every == 0:
@@ -170,6 +198,11 @@ def _learn(
         )
 
 
+def _within(session: Session) -> str:
+    span = session.settings.span(session.done)
+    return f" ({span.done + 1} of {span.updates} of phase {span.phase!r})" if span.phase else ""
+
+
 def _log_line(session: Session) -> dict[str, float]:
     line = {"learning_rate": session.rate, **session.scalars()}
     guard = session.learner.guard
@@ -177,7 +210,7 @@ def _log_line(session: Session) -> dict[str, float]:
 
 
 class _Saver:
-    """Writes a session's checkpoints and snapshots, never diverged ones."""
+    """Writes a session's checkpoints and snapshots, never diverged ones; all processes call it."""
 
     def __init__(
         self, folder: Path, session: Session, identity: dict[str, Any], run_id: str
@@ -196,26 +229,33 @@ class _Saver:
         size = sum(t.numel() * t.element_size() for t in tensors)
         due = sum(age >= session.done for age in self.ages)
         # Adam keeps two means per weight; one checkpoint more than kept while it is written.
-        check_space(self.folder, size * (3 * (session.settings.keep_checkpoints + 1) + due))
+        needed = size * (3 * (session.settings.keep_checkpoints + 1) + due)
+        session.place.on_writer(lambda: check_space(self.folder, needed))
         if session.done == 0:
             self.checkpoint(None)
-        write_recipe(self.folder, self._identity)
+        session.place.on_writer(lambda: write_recipe(self.folder, self._identity))
 
     def checkpoint(self, loggers: Logger | None) -> None:
         """Save everything needed to continue; log lines reach the disk before it."""
         session = self._session
-        self._refuse_diverged()
-        if loggers is not None:
-            loggers.flush()
-        write_checkpoint(
-            self.folder,
-            modules=session.modules,
-            update=session.done,
-            training=session.capture(),
-            identity=self._identity,
-            run_id=self._run_id,
-            keep=session.settings.keep_checkpoints,
-        )
+        training = session.capture()
+
+        def write() -> None:
+            self._refuse_diverged()
+            if loggers is not None:
+                loggers.flush()
+            write_checkpoint(
+                self.folder,
+                modules=session.modules,
+                update=session.done,
+                training=training,
+                identity=self._identity,
+                run_id=self._run_id,
+                keep=session.settings.keep_checkpoints,
+                phase=session.phase,
+            )
+
+        session.place.on_writer(write)
         self.saved = session.done
 
     def snapshot(self, loggers: Logger) -> None:
@@ -223,8 +263,12 @@ class _Saver:
         session = self._session
         if session.done not in self.ages:
             return
-        self._refuse_diverged()
-        write_snapshot(self.folder, session.modules, update=session.done)
+
+        def write() -> None:
+            self._refuse_diverged()
+            write_snapshot(self.folder, session.modules, update=session.done)
+
+        session.place.on_writer(write)
         with torch.no_grad():
             for name, picture in session.task.images().items():
                 loggers.image(name, session.done, picture)

@@ -21,6 +21,7 @@ import yaml
 from calcarine.errors import CheckpointError, InputError, RecipeError, RunError
 from calcarine.files import write_text
 from calcarine.training.checkpoint import Checkpoint, checkpoint_updates, read_checkpoint
+from calcarine.training.lock import LOCK_NAME
 from calcarine.training.settings import CHANGEABLE, TrainingSettings
 from calcarine.training.storage import clean_up
 
@@ -68,7 +69,8 @@ def begin_run(folder: Path) -> None:
             f"Training expected a folder to write to, but {folder} is not one ({error}). Choose "
             "another folder, or change its permissions."
         ) from error
-    held = sorted(path.name for path in folder.iterdir() if path.name != "recipe.yaml")
+    ours = {"recipe.yaml", LOCK_NAME}
+    held = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if held == ["checkpoints"] and not any((folder / "checkpoints").iterdir()):
         return  # a run that was killed before its first checkpoint
     if held:
@@ -162,7 +164,10 @@ def _comparable(identity: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
-    """Turn nested mappings into one with dotted keys."""
+    """Turn nested mappings into one with dotted keys; phases stand under their names."""
+    if prefix == "training.phases" and value:
+        names = [phase["name"] for phase in value]
+        value = {"(order)": names, **dict(zip(names, value, strict=True))}
     if not isinstance(value, dict) or not value:
         return {prefix: value}
     flat: dict[str, Any] = {}

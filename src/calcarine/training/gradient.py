@@ -1,25 +1,27 @@
 """One gradient step on several objectives at once.
 
     g = d(sum of losses) / d(parameters)      one backward pass, since objectives share no parameter
-    every objective: skip if its loss or |g| is not finite, scale g to clip_norm, Adam
+    g <- mean of g over the batches of the update and over processes
+    every objective: skip if its loss or |g| is not finite, scale g to clip_norm, optimiser
 
-The host waits once per step, for losses and norms together.
-
-Source  kingma2015 (Adam)
+The host waits once per step, for losses and norms together. Processes exchange gradients and losses
+after the backward pass, and judge the same means, so they skip and clip alike.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from calcarine.distributed import World
 from calcarine.errors import CheckpointError, InputError, ShapeError
 from calcarine.training.guard import Guard
+from calcarine.training.optimisers import load_optimiser, make_optimiser
 from calcarine.training.settings import TrainingSettings
 
 __all__ = ["GradientLearner"]
@@ -31,7 +33,9 @@ class GradientLearner:
     Args:
         objectives: Parameters by objective; no parameter belongs to two.
         modules: The task's modules; every parameter must be part of one, or it would not be saved.
-        settings: Adam's settings, clipping, and how many non-finite steps are borne.
+        settings: Optimiser, clipping, and how many non-finite steps are borne; of one phase.
+        guard: Counts to go on with; new ones by default.
+        place: The processes that learn together.
 
     Attributes:
         rate: Learning rate of the next step, set by the driver.
@@ -43,6 +47,9 @@ class GradientLearner:
         objectives: Mapping[str, list[nn.Parameter]],
         modules: Mapping[str, nn.Module],
         settings: TrainingSettings,
+        *,
+        guard: Guard | None = None,
+        place: World | None = None,
     ) -> None:
         self._objectives = {name: list(parameters) for name, parameters in objectives.items()}
         self._names = {
@@ -53,18 +60,24 @@ class GradientLearner:
         self._check_ownership()
         self._parameters = [p for group in self._objectives.values() for p in group]
         self._optimisers = {
-            name: _adam(parameters, settings) for name, parameters in self._objectives.items()
+            name: make_optimiser(parameters, settings)
+            for name, parameters in self._objectives.items()
         }
-        self._clip_norm = settings.clip_norm
+        self._settings = settings
+        self._place = World() if place is None else place
         self._reach_checked = False
         self.rate = settings.learning_rate
-        self.guard = Guard(self._objectives, limit=settings.max_nonfinite_in_a_row)
+        self.guard = Guard([]) if guard is None else guard
+        self.guard.begin(self._objectives, limit=settings.max_nonfinite_in_a_row)
 
-    def descend(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+    def descend(
+        self, losses: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
+    ) -> dict[str, float]:
         """Make one step on every objective whose loss and gradient are finite.
 
         Args:
-            losses: One scalar per objective, by name.
+            losses: One scalar per objective, by name; or those of every batch of the update, one
+                after the other.
 
         Returns:
             ``loss/<objective>`` and ``grad_norm/<objective>`` (before clipping) as numbers.
@@ -73,20 +86,20 @@ class GradientLearner:
             InputError: If losses and objectives do not fit together.
             NonFiniteError: If non-finite steps persist.
         """
-        self._check_losses(losses)
-        for parameter in self._parameters:
-            parameter.grad = None
-        torch.autograd.backward([losses[name] for name in self._objectives])
+        sums = self._backward([losses] if isinstance(losses, Mapping) else losses)
+        if self._place.size > 1:
+            sums = self._average(sums)
         gradients = {
             name: [p.grad for p in parameters if p.grad is not None]
             for name, parameters in self._objectives.items()
         }
-        values, norms = _on_host(losses, gradients)
+        values, norms = _on_host(sums, gradients)
+        clip_norm = self._settings.clip_norm
         for name, optimiser in self._optimisers.items():
             if not self.guard.admits(name, loss=values[name], norm=norms[name]):
                 continue
-            if self._clip_norm is not None and norms[name] > self._clip_norm:
-                torch._foreach_mul_(gradients[name], self._clip_norm / norms[name])
+            if clip_norm is not None and norms[name] > clip_norm:
+                torch._foreach_mul_(gradients[name], clip_norm / norms[name])
             for group in optimiser.param_groups:
                 group["lr"] = self.rate
             optimiser.step()
@@ -95,10 +108,54 @@ class GradientLearner:
             **{f"grad_norm/{name}": norm for name, norm in norms.items()},
         }
 
+    def _backward(self, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        """Leave the mean gradient of the batches with the parameters; return the mean losses."""
+        accumulate = self._settings.accumulate
+        for parameter in self._parameters:
+            parameter.grad = None
+        sums: dict[str, Tensor] = {}
+        count = 0
+        for losses in batches:
+            self._check_losses(losses)
+            parts = {name: losses[name] for name in self._objectives}
+            if accumulate > 1:
+                parts = {name: loss / accumulate for name, loss in parts.items()}
+            torch.autograd.backward(list(parts.values()))
+            count += 1
+            sums = {n: part.detach() + sums.get(n, 0) for n, part in parts.items()}
+        if count != accumulate:
+            raise InputError(
+                f"Training expected {accumulate} batches per update (training.accumulate), got "
+                f"losses of {count}. Give step.descend the losses of step.accumulate batches."
+            )
+        return sums
+
+    @torch.no_grad()
+    def _average(self, losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Average gradients and losses over processes; a gradient that one has, all have."""
+        values = list(losses.values())
+        wide = torch.float32
+        for value in values:
+            wide = torch.promote_types(wide, value.dtype)
+        has = torch.tensor(
+            [p.grad is not None for p in self._parameters], dtype=wide, device=values[0].device
+        )
+        numbers = torch.cat([torch.stack([value.to(wide) for value in values]), has])
+        for parameter in self._parameters:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self._place.mean_([numbers, *gradients])
+        present = (numbers[len(values) :] > 0).tolist()
+        for parameter, somewhere in zip(self._parameters, present, strict=True):
+            if not somewhere:
+                parameter.grad = None  # or weight decay would move what nothing teaches
+        return dict(zip(losses, numbers, strict=False))
+
     def state(self) -> dict[str, Any]:
-        """Return Adam's running means and the guard's counts, for a checkpoint."""
+        """Return the optimisers' running means and the guard's counts, for a checkpoint."""
         return {
-            "adam": {name: o.state_dict()["state"] for name, o in self._optimisers.items()},
+            "optimisers": {n: o.state_dict()["state"] for n, o in self._optimisers.items()},
             "guard": self.guard.state(),
         }
 
@@ -108,27 +165,17 @@ class GradientLearner:
         Raises:
             CheckpointError: If it belongs to other objectives or parameters.
         """
-        if state["adam"].keys() != self._optimisers.keys():
+        # Versions that knew Adam only wrote its means under its name.
+        means = state["optimisers"] if "optimisers" in state else state["adam"]
+        if means.keys() != self._optimisers.keys():
             raise CheckpointError(
-                f"The checkpoint expected the objectives {', '.join(state['adam']) or 'none'}, but "
+                f"The checkpoint expected the objectives {', '.join(means) or 'none'}, but "
                 f"the task has {', '.join(self._optimisers) or 'none'}. Resume with the task that "
                 "wrote it."
             )
         for name, optimiser in self._optimisers.items():
-            means = state["adam"][name]
-            self._check_means(name, means)
-            optimiser.load_state_dict({**optimiser.state_dict(), "state": means})
+            load_optimiser(optimiser, means[name], label=name)
         self.guard.load_state(state["guard"])
-
-    def _check_means(self, objective: str, means: Mapping[int, Mapping[str, Tensor]]) -> None:
-        sizes = dict(enumerate(tuple(p.shape) for p in self._objectives[objective]))
-        held = {index: tuple(entry["exp_avg"].shape) for index, entry in means.items()}
-        if not held.items() <= sizes.items():
-            raise CheckpointError(
-                f"The checkpoint's running means of objective {objective!r} have sizes "
-                f"{list(held.values())}, its parameters {list(sizes.values())}. Resume with the "
-                "task that wrote it."
-            )
 
     def _check_ownership(self) -> None:
         """Every parameter belongs to one objective and to a module that is saved."""
@@ -190,18 +237,6 @@ class GradientLearner:
                         f"{self._names[id(parameter)]!r}, which another objective learns. Detach "
                         "what the loss reads from there."
                     )
-
-
-def _adam(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Adam:
-    """Adam in one kernel where there is one, grouped per operation elsewhere."""
-    fused = all(p.device.type in {"cpu", "cuda"} and p.is_floating_point() for p in parameters)
-    return torch.optim.Adam(
-        parameters,
-        lr=settings.learning_rate,
-        betas=settings.betas,
-        fused=fused,
-        foreach=not fused,
-    )
 
 
 def _on_host(

@@ -28,6 +28,12 @@ class Guard:
         self.skipped = dict.fromkeys(objectives, 0)
         self.in_a_row = dict.fromkeys(self.skipped, 0)
 
+    def begin(self, objectives: Iterable[str], *, limit: int) -> None:
+        """Go on with the objectives of another phase; what was counted stays counted."""
+        self.limit = limit
+        self.in_a_row = dict.fromkeys(objectives, 0)
+        self.skipped = {**dict.fromkeys(self.in_a_row, 0), **self.skipped}
+
     def admits(self, objective: str, *, loss: float, norm: float) -> bool:
         """Say whether this step may be taken, and count it when not.
 

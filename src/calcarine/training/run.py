@@ -8,6 +8,7 @@ from typing import Any
 
 from calcarine import recipe
 from calcarine.errors import FileFormatError
+from calcarine.training.checkpoint import checkpoint_updates
 from calcarine.training.snapshots import load_weights, snapshot_ages
 
 __all__ = ["Run", "open_run"]
@@ -48,7 +49,8 @@ def open_run(folder: str | Path, update: int | None = None) -> Run:
 
     Args:
         folder: The folder that a training run wrote.
-        update: Age of the weights; the latest checkpoint by default.
+        update: Age of the weights; the latest checkpoint by default. A task that learns in phases
+            is brought into the phase of that age.
 
     Raises:
         FileFormatError: If the folder is not that of a run.
@@ -62,6 +64,9 @@ def open_run(folder: str | Path, update: int | None = None) -> Run:
         )
     made_from = recipe.load(folder / "recipe.yaml")
     task = made_from.build_task()
+    age = checkpoint_updates(folder)[-1:] if update is None else (update,)
+    if made_from.training.phases and age and age[0]:
+        task.enter(made_from.training.span(age[0] - 1).phase, resumed=True)
     loaded = load_weights(folder, task.modules(), update)
     assert loaded is not None  # weights of a run folder always tell their age
     for module in task.modules().values():

@@ -3,8 +3,11 @@
     captured: modules, optimisers, guard counts, the run's generator, torch's own random state, the
     task's extra state, the number of updates done
 
+A phase is entered just before its first update: what is captured at the border of two phases still
+belongs to the first, and the conversion between them is made again when the run goes on.
+
 The run's random numbers are its own: torch's global generators are seeded and used inside the run
-only, and the caller finds them as they were.
+only, and the caller finds them as they were. In several processes they are the same in each.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from calcarine.distributed import World
 from calcarine.errors import CheckpointError, InputError
 from calcarine.training.checkpoint import Checkpoint
 from calcarine.training.gradient import GradientLearner
@@ -35,36 +39,84 @@ class Session:
         settings: Schedule, optimisers and guard.
         seed: Seed of the run's generator.
         device: Where the modules are.
+        place: The processes that learn together; alone by default.
 
     Attributes:
         done: Number of updates done.
         rate: Learning rate of the last update.
+        phase: Name of the phase of the last update; empty before the first, or without phases.
     """
 
     def __init__(
-        self, task: Task, settings: TrainingSettings, *, seed: int, device: torch.device
+        self,
+        task: Task,
+        settings: TrainingSettings,
+        *,
+        seed: int,
+        device: torch.device,
+        place: World | None = None,
     ) -> None:
         self.task = task
         self.settings = settings
         self.device = device
+        self.place = World() if place is None else place
         self.modules = task.modules()
         self.generator = torch.Generator().manual_seed(seed)
-        self.learner = GradientLearner(task.objectives(), self.modules, settings)
+        self.place.equalise(self.modules)
+        # With phases, nothing can be learned before the first is entered.
+        objectives = {} if settings.phases else task.objectives()
+        self._current = settings
+        self.learner = GradientLearner(objectives, self.modules, settings, place=self.place)
         self.done = 0
         self.rate = 0.0
+        self.phase = ""
         self._scalars: Mapping[str, Tensor | float] = {}
 
     def advance(self) -> None:
-        """Make one update."""
-        self.rate = self.learner.rate = learning_rate(self.settings, self.done)
-        step = Step(self.done, self.generator, self.device, self.rate, self.learner.descend)
+        """Make one update, the first of a phase after entering it."""
+        span = self.settings.span(self.done)
+        if span.phase != self.phase:
+            self._enter(span.phase, resumed=False)
+        self.rate = self.learner.rate = learning_rate(self._current, span.done)
+        step = Step(
+            self.done,
+            self.generator,
+            self.device,
+            self.rate,
+            self.learner.descend,
+            phase=span.phase,
+            phase_done=span.done,
+            phase_updates=span.updates,
+            accumulate=self._current.accumulate,
+        )
         scalars = self.task.update(step)
         # Detached, or the graph of this update would be kept through the next one.
         self._scalars = {n: v.detach() if isinstance(v, Tensor) else v for n, v in scalars.items()}
         self.done += 1
 
+    def _enter(self, phase: str, *, resumed: bool) -> None:
+        """Let the task begin a phase, with new optimisers for what it learns there."""
+        self.task.enter(phase, resumed=resumed)
+        self.modules = self.task.modules()
+        check_names(self.modules)
+        for module in self.modules.values():
+            module.to(self.device)  # what the task has just made may be elsewhere
+        self.place.equalise(self.modules)
+        self.phase = phase
+        self._current = self.settings.of(phase)
+        self.learner = GradientLearner(
+            self.task.objectives(),
+            self.modules,
+            self._current,
+            guard=self.learner.guard,
+            place=self.place,
+        )
+
     def scalars(self) -> dict[str, float]:
-        """Return the scalars of the last update as numbers; the host waits for them here."""
+        """Return the scalars of the last update as numbers; the host waits for them here.
+
+        Of several processes all have to ask, and get the means.
+        """
         tensors = {n: v for n, v in self._scalars.items() if isinstance(v, Tensor)}
         for name, value in tensors.items():
             if value.numel() != 1:
@@ -75,9 +127,17 @@ class Session:
         if "update" in self._scalars:
             raise InputError("update() returned a scalar named 'update'; use another name.")
         parts = [v.detach().reshape(()).to(self.device) for v in tensors.values()]
-        numbers = torch.stack(parts).tolist() if parts else []
-        read = dict(zip(tensors, map(float, numbers), strict=True))
-        return {n: read[n] if n in read else float(v) for n, v in self._scalars.items()}
+        read_out = torch.stack(parts).tolist() if parts else []
+        read = dict(zip(tensors, map(float, read_out), strict=True))
+        numbers = {n: read[n] if n in read else float(v) for n, v in self._scalars.items()}
+        if self.place.size > 1:
+            names = sorted(numbers)
+            means = torch.tensor([numbers[n] for n in names], dtype=torch.float64)
+            self.place.mean_([means])
+            shared = dict(zip(names, means.tolist(), strict=True))
+            numbers = {n: shared[n] for n in numbers}
+        self._scalars = numbers
+        return dict(numbers)
 
     def capture(self) -> dict[str, Any]:
         """Return everything but the weights, as plain data for a checkpoint."""
@@ -101,6 +161,8 @@ class Session:
             CheckpointError: If it does not fit the task.
         """
         held = checkpoint.training
+        if checkpoint.phase:
+            self._enter(checkpoint.phase, resumed=True)
         strangers = {n.partition(".")[0] for n in checkpoint.weights} - set(self.modules)
         if strangers:
             raise CheckpointError(
@@ -108,6 +170,7 @@ class Session:
                 f"{', '.join(sorted(strangers))}. Resume with the task that wrote it."
             )
         take_over(self.modules, checkpoint.weights, path=checkpoint.path, exact=True)
+        self.place.equalise(self.modules)
         self.learner.load_state(held["learner"])
         self.generator.set_state(held["random"]["run"])
         torch.set_rng_state(held["random"]["torch"])

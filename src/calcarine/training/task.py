@@ -2,7 +2,8 @@
 
 A task by a local rule implements ``update`` and changes its modules itself. A task by gradient
 implements ``objectives`` and ``losses``. A task that is both (a Hebbian map with a read-out learned
-by gradient) declares ``objectives`` and calls ``step.descend(losses)`` inside its own ``update``.
+by gradient) declares ``objectives`` and calls ``step.descend(losses)`` inside its own ``update``. A
+task that learns in phases converts what it has when the next one begins (``enter``).
 
     class Fit(GradientTask):
         def modules(self):
@@ -24,8 +25,8 @@ Axes    C channel | H W image grid, rows down, columns right
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -44,14 +45,23 @@ class Step(NamedTuple):
         device: Where the modules are.
         rate: Learning rate of this update; local rules may scale their own by it.
         descend: ``descend(losses)`` makes one gradient step on every objective and returns the
-            losses and gradient norms as numbers.
+            losses and gradient norms as numbers. Of several batches' losses, given one after the
+            other by an iterator, it takes the mean; each is let go before the next is computed.
+        phase: Name of the phase; empty in a run without phases.
+        phase_done: Number of updates of this phase already done.
+        phase_updates: Number of updates of the whole phase, or run.
+        accumulate: How many batches make this update.
     """
 
     done: int
     generator: torch.Generator
     device: torch.device
     rate: float
-    descend: Callable[[Mapping[str, Tensor]], dict[str, float]]
+    descend: Callable[[Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]], dict[str, float]]
+    phase: str = ""
+    phase_done: int = 0
+    phase_updates: int = 0
+    accumulate: int = 1
 
 
 class Probed(NamedTuple):
@@ -72,7 +82,15 @@ class Task(ABC):
     """What is learned, and how one update changes it.
 
     Whether a module is in ``train()`` or ``eval()`` is up to the task.
+
+    Attributes:
+        shares: Whether an update computes only its process's part of a batch
+            (``distributed.world().part``), so that several processes do the work of one. The driver
+            then averages gradients, losses and scalars over them. Random numbers are the same in
+            all processes. A task that does not share refuses to run in several.
     """
+
+    shares: ClassVar[bool] = False
 
     @abstractmethod
     def modules(self) -> dict[str, nn.Module]:
@@ -88,11 +106,27 @@ class Task(ABC):
         """
 
     def objectives(self) -> dict[str, list[nn.Parameter]]:
-        """Return the parameters that ``step.descend`` learns, by objective; each has its own Adam.
+        """Return what ``step.descend`` learns, by objective; each has its own optimiser.
 
-        No parameter belongs to two objectives, and no loss reaches another's parameters.
+        No parameter belongs to two objectives, and no loss reaches another's parameters. In a run
+        of several phases, those of the current one.
         """
         return {}
+
+    def enter(self, phase: str, *, resumed: bool) -> None:  # noqa: B027 (most have no phases)
+        """Begin a phase; called before its first update, after which ``objectives`` is asked.
+
+        Here a task converts what the phase before has learned, unless ``resumed``: then the
+        modules are only brought into the shape they have in this phase, and their weights are
+        loaded afterwards.
+
+        Args:
+            phase: Its name.
+            resumed: Whether a run goes on in the middle of it, or is opened to be looked at.
+
+        Raises:
+            InputError: If the task knows no such phase.
+        """
 
     def extra_state(self) -> dict[str, Any]:
         """Return what a resumed run needs beyond modules, optimisers and random state.
@@ -132,5 +166,6 @@ class GradientTask(Task):
         """
 
     def update(self, step: Step) -> dict[str, Tensor | float]:
-        """Make one gradient step on every objective."""
-        return {**step.descend(self.losses(step.generator))}
+        """Make one gradient step on every objective, from as many batches as the settings say."""
+        batches = (self.losses(step.generator) for _ in range(step.accumulate))
+        return {**step.descend(batches)}
