@@ -13,8 +13,8 @@ from calcarine.errors import InputError
 from calcarine.models import SpikingClassifier
 from calcarine.probes import Metamer
 from calcarine.stimuli import digits
+from calcarine.stimuli._jitter import jittered
 from calcarine.training import TrainingSettings, fit, read_log
-from calcarine.training._jitter import jittered
 from calcarine.training.spiking_digits import SpikingDigitsTask
 
 SMALL = ["model.hidden=24", "model.steps=16", "batch_size=16", "evaluate_every=5"]

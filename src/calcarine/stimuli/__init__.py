@@ -10,13 +10,16 @@ from calcarine.stimuli.datasets import (
     digits,
     named_images,
 )
+from calcarine.stimuli.digits_data import DigitsData
 from calcarine.stimuli.dvs import events_from_frames
 from calcarine.stimuli.event_files import read_events
 from calcarine.stimuli.events import EventStream
 from calcarine.stimuli.gratings import GratingSet, grating
 from calcarine.stimuli.images import cover_image, load_image, save_image
+from calcarine.stimuli.labeled_data import LabeledBatch, LabeledData
 from calcarine.stimuli.light import luminance
 from calcarine.stimuli.moving_disks import DiskTruth, MovingDisks, moving_disks
+from calcarine.stimuli.named_data import NamedData
 from calcarine.stimuli.natural import NaturalPatches
 from calcarine.stimuli.noise import pink_noise, white_noise
 from calcarine.stimuli.patches import ImagePatches
@@ -35,12 +38,16 @@ __all__ = [
     "TRAINING_SAMPLES",
     "Bars",
     "Digits",
+    "DigitsData",
     "DiskTruth",
     "EventStream",
     "GratingSet",
     "ImagePatches",
+    "LabeledBatch",
+    "LabeledData",
     "LabeledImage",
     "MovingDisks",
+    "NamedData",
     "NamedImages",
     "NaturalPatches",
     "OrientedGaussians",

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
 
-from calcarine.errors import FileFormatError, InputError, RunError, UnknownNameError, require
+from calcarine.errors import (
+    FileFormatError,
+    InputError,
+    RunError,
+    UnknownNameError,
+    require,
+    suggestion,
+)
 
-__all__ = ["class_names", "image_column", "label_column", "open_table"]
+__all__ = ["class_names", "image_column", "label_column", "open_table", "split_names"]
 
 GENERIC = ("arrow", "imagefolder", "parquet", "webdataset")
 """Names that stand for a file format and need ``data_dir``."""
@@ -43,7 +51,46 @@ def open_table(
     except InputError:
         raise
     except Exception as error:  # the library raises errors of many packages
-        raise _translated(library, error, name, path, split, configuration) from error
+        local = _local_names(library, cache_dir)
+        raise _translated(library, error, name, path, split, configuration, local) from error
+
+
+def split_names(
+    name: str, configuration: str | None, data_dir: str | None, cache_dir: str | None
+) -> tuple[str, ...]:
+    """Return the names of the splits of a data set, see :func:`calcarine.stimuli.named_images`."""
+    library = require("datasets", extra="data", purpose=f"The data set {name!r}")
+    path = Path(name).expanduser()
+    _check_place(name, path, data_dir)
+    try:
+        if (path / "dataset_dict.json").is_file():
+            return tuple(json.loads((path / "dataset_dict.json").read_text())["splits"])
+        if _is_saved(path) or path.is_file():
+            return ("train",)
+        where = str(path) if path.is_dir() else name
+        builder = library.load_dataset_builder(
+            where, configuration, data_dir=data_dir, cache_dir=cache_dir
+        )
+        return tuple(map(str, builder.info.splits or builder.config.data_files or ()))
+    except InputError:
+        raise
+    except Exception as error:  # the library raises errors of many packages
+        local = _local_names(library, cache_dir)
+        raise _translated(library, error, name, path, "", configuration, local) from error
+
+
+def _local_names(library: Any, cache_dir: str | None) -> list[str]:
+    """Return the names of the data sets that the cache of this machine holds."""
+    prepared = Path(cache_dir or library.config.HF_DATASETS_CACHE)
+    fetched = Path(os.environ.get("HF_HUB_CACHE") or prepared.parent / "hub")
+    folders = [p.name for p in prepared.iterdir() if p.is_dir()] if prepared.is_dir() else []
+    names = {name.replace("___", "/") for name in folders if name not in (*GENERIC, "downloads")}
+    if fetched.is_dir():
+        names |= {
+            p.name.removeprefix("datasets--").replace("--", "/")
+            for p in fetched.glob("datasets--*")
+        }
+    return sorted(names)
 
 
 def _check_place(name: str, path: Path, data_dir: str | None) -> None:
@@ -84,9 +131,18 @@ def _saved(library: Any, path: Path, split: str, streaming: bool) -> Any:
 
 
 def _translated(
-    library: Any, error: Exception, name: str, path: Path, split: str, configuration: str | None
+    library: Any,
+    error: Exception,
+    name: str,
+    path: Path,
+    split: str,
+    configuration: str | None,
+    local: list[str],
 ) -> Exception:
     text = str(error).strip() or type(error).__name__
+    same = [known for known in local if known.split("/")[-1] == name.split("/")[-1]]
+    hint = f" Did you mean {same[0]!r}?" if same else suggestion(name, local)
+    here = f"Data sets in the cache: {', '.join(local) or 'none'}.{hint}"
     if path.exists():
         if "split" in text.lower():
             return InputError(f"The data set {name!r} has no split {split!r}: {text}")
@@ -100,13 +156,15 @@ def _translated(
         return RunError(
             f"The data set {name!r} is neither a folder here nor in the cache of this machine, and "
             "offline mode is on (HF_HUB_OFFLINE), so nothing is fetched. Unset HF_HUB_OFFLINE and "
-            f"open it once with a network, or pass a local folder. ({text})"
+            f"open it once with a network, or pass a local folder. {here} ({text})"
         )
     if isinstance(error, library.exceptions.DatasetNotFoundError):
-        return InputError(f"There is no data set {name!r}, here or on the Hugging Face hub. {text}")
+        return InputError(
+            f"There is no data set {name!r}, here or on the Hugging Face hub. {here} {text}"
+        )
     return RunError(
         f"The data set {name!r} could not be fetched: {text}. Try again with a network, or pass a "
-        "local folder."
+        f"local folder. {here}"
     )
 
 

@@ -78,8 +78,10 @@ class _Reader:
         where = f"{self.name}[{index}]"
         if cell is None:
             raise FileFormatError(f"Expected an image in {where}, but the cell is empty.")
-        content = cell.get("bytes")
-        return decode(content if content is not None else str(cell.get("path")), where)
+        content, path = cell.get("bytes"), cell.get("path")
+        if path:
+            where = f"{where} ({path})"
+        return decode(content if content is not None else str(path), where)
 
     def item(self, row: dict[str, Any], index: int) -> LabeledImage:
         image = to_image(
@@ -131,9 +133,9 @@ class NamedImages(Sequence[LabeledImage]):
             known = ", ".join(self._table.column_names)
             raise InputError(
                 f"It is not clear which column of {self.name!r} holds labels (columns: {known}). "
-                "Pass label_column=... to named_images if one of them holds class numbers."
+                "Pass label_column=... if one of them holds class numbers."
             )
-        values = list(self._table[self.label_column])
+        values = self._table[self.label_column][:]
         if any(value is None for value in values):
             raise InputError(f"Some labels of {self.name!r} are missing in {self.label_column!r}.")
         return torch.tensor(values, dtype=torch.long)

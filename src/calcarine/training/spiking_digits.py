@@ -27,7 +27,7 @@ from calcarine.errors import InputError
 from calcarine.models import SpikingClassifier
 from calcarine.spiking import firing_rate_hz
 from calcarine.stimuli import Digits, digits
-from calcarine.training._jitter import jittered
+from calcarine.stimuli._jitter import jittered
 from calcarine.training.task import GradientTask, Probed, Step
 
 __all__ = ["HeldOut", "LogitView", "SpikingDigitsTask"]
