@@ -89,7 +89,8 @@ class Recording:
         }
         np.lib.format.write_array_header_2_0(self._file, header)
 
-    def _append(self, value: Tensor, step: int, steps: int) -> None:
+    def append(self, value: Tensor, step: int, steps: int) -> None:
+        """Keep the value of one step, of ``steps`` in all, if it is due."""
         if step == 0:
             self._open(value, steps)
         if step % self.every:
@@ -99,7 +100,8 @@ class Recording:
         else:
             self._file.write(np.ascontiguousarray(_as_array(value)).tobytes())
 
-    def _close(self, failure: BaseException | None) -> None:
+    def close(self, failure: BaseException | None = None) -> None:
+        """Finish; after a failure the file is removed, as if there had never been one."""
         if failure is not None:
             self._stack.__exit__(type(failure), failure, failure.__traceback__)
         elif self.path is None:
@@ -160,14 +162,14 @@ class Recorder:
         for name, recording in self._record.items():
             if name not in self._latest:
                 raise RunError(f"{name!r} is part of the model but took no part in step {step}.")
-            recording._append(self._latest.pop(name), step, steps)
+            recording.append(self._latest.pop(name), step, steps)
 
     def close(self, failure: BaseException | None = None) -> None:
         """Remove the taps; finish the recordings, or drop unfinished files after a failure."""
         for hook in self._hooks:
             hook.remove()
         for recording in self._record.values():
-            recording._close(failure)
+            recording.close(failure)
 
 
 def run(

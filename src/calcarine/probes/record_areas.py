@@ -152,14 +152,14 @@ def _stream(
         for step, state in enumerate(states):
             now = taken.activities(state)
             for name, recording in recordings.items():
-                recording._append(now[name], step, steps + 1)
+                recording.append(now[name], step, steps + 1)
             bar.advance(done + step)
     except BaseException as failure:
         failed = failure
         raise
     finally:
         for recording in recordings.values():
-            recording._close(failed)
+            recording.close(failed)
 
 
 def _check_room(folder: Path, activities: list[Tensor], frames: int) -> None:
