@@ -143,13 +143,14 @@ def test_impossible_trials_are_refused():
 
 
 def test_a_signal_passes_one_connection_per_step():
-    model = small(depth=8).eval().requires_grad_(False)
-    rest = model.baseline(images(), 400.0)
+    model = small(depth=8).double().eval().requires_grad_(False)
+    pictures = images().double()
+    rest = model.baseline(pictures, 400.0)
     states = [rest]
     for _ in range(5):
-        states.append(model(images(), states[-1])[1])
+        states.append(model(pictures, states[-1])[1])
     for k in range(8):
-        moved = [(s.areas[k].r - rest.areas[k].r).abs().max() > 1e-7 for s in states]
+        moved = [(s.areas[k].r - rest.areas[k].r).abs().max() > 1e-12 for s in states]
         # Even areas see past the one before them: area 2 the image, area 4 area 2 and so on.
         assert moved.index(True) == k // 2 + 1, f"area {k + 1}"
 
@@ -183,7 +184,7 @@ def test_the_kept_baseline_is_never_stale(write, label):
     fresh.load_state_dict(model.state_dict())
     with torch.no_grad():
         expected = fresh.classify(images(), 30.0, 30.0)
-    assert torch.equal(model.classify(images(), 30.0, 30.0), expected)
+        assert torch.equal(model.classify(images(), 30.0, 30.0), expected)
     assert not torch.equal(before, expected)
 
 

@@ -59,6 +59,11 @@ class AreaWeights(NamedTuple):
             self.stride,
         )
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """Return everything a step depends on that is a tensor."""
+        rate = (self.rate,) if isinstance(self.rate, Tensor) else ()
+        return self.feedforward, self.recurrent, self.bias, *rate
+
     def feed(self, u: Float[Tensor, "B c h w"]) -> Float[Tensor, "B C H W"]:
         """Return W_in * u."""
         return F.conv2d(u, self.feedforward, stride=self.stride, padding=1)

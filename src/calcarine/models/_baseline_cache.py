@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["BaselineCache"]
+__all__ = ["BaselineCache", "same"]
 
 Rates = tuple[Tensor, ...]
 
@@ -45,7 +45,7 @@ class BaselineCache:
         """
         # Tensors made in inference mode could not be used for training later.
         with torch.inference_mode(False), torch.no_grad():
-            if setting != self._setting or not _same(weights, self._weights):
+            if setting != self._setting or not same(weights, self._weights):
                 self._weights = tuple(w.detach().clone() for w in weights)
                 self._setting, self._known = setting, {}
             if steps not in self._known:
@@ -53,7 +53,8 @@ class BaselineCache:
             return self._known[steps]
 
 
-def _same(now: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
+def same(now: Sequence[Tensor], kept: Sequence[Tensor]) -> bool:
+    """Return whether tensors are equal in number, shape, dtype, device and values."""
     return len(now) == len(kept) and all(
         a.shape == b.shape and a.dtype == b.dtype and a.device == b.device and torch.equal(a, b)
         for a, b in zip(now, kept, strict=True)

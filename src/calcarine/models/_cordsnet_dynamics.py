@@ -8,6 +8,7 @@
 
 with relu(r) wherever an area is read by another. What depends on the image alone, f_1 and
 V_2 * S_2 * h, is computed once per image; without an image it is b_1 and 0, and no stem is needed.
+Where no gradient is wanted a compiled kernel may take the steps, see _cordsnet_kernel.py.
 
 Axes    B batch | c channels of the image | C channels | H W rows down, columns right
 Source  soo2024
@@ -24,6 +25,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.cortex.recurrent_area import AreaWeights
+from calcarine.models._cordsnet_kernel import PackCache, Stepper, covered, laid_out
 
 __all__ = [
     "Drive",
@@ -49,13 +51,19 @@ class Drive(NamedTuple):
 
 
 class NetworkWeights(NamedTuple):
-    """All weights, with weight normalisation carried out."""
+    """All weights, with weight normalisation carried out.
+
+    ``packs`` keeps them in the layout of the compiled kernel, and ``kernel`` takes steps with them
+    where it can.
+    """
 
     stem: Float[Tensor, "64 c 7 7"]
     areas: tuple[AreaWeights, ...]
     skips: tuple[Float[Tensor, "C D k k"], ...]
     readout: Float[Tensor, "classes C"]
     readout_bias: Float[Tensor, " classes"]
+    packs: PackCache | None = None
+    kernel: Stepper | None = None
 
     def detached(self) -> NetworkWeights:
         """Return the same weights cut off from the parameters."""
@@ -65,7 +73,17 @@ class NetworkWeights(NamedTuple):
             tuple(skip.detach() for skip in self.skips),
             self.readout.detach(),
             self.readout_bias.detach(),
+            self.packs,
         )
+
+    def prepared(self, rates: Rates) -> NetworkWeights:
+        """Return weights whose steps from ``rates`` on the kernel takes, where it covers them."""
+        tensors = [*self.skips, *rates, *(t for area in self.areas for t in area.tensors())]
+        if not covered(tensors):
+            return self
+        packs = PackCache() if self.packs is None else self.packs
+        packed, learned = packs.get(self.areas, self.skips), any(t.requires_grad for t in tensors)
+        return self._replace(kernel=Stepper(packed, rates[0].shape[0], learned))
 
     def zero(self) -> Rates:
         """Return rates of 0, for a batch of one."""
@@ -104,6 +122,8 @@ class NetworkWeights(NamedTuple):
         ``slope`` is that of the nonlinearity inside areas for negative drive: 0 is relu, 1 makes
         areas linear. What one area reads of another is rectified all the same.
         """
+        if self.kernel is not None and not slope and self.kernel.takes((*rates, *drive)):
+            return self.kernel.step(rates, *drive)
         fed = self.fed(rates, drive)
         return tuple(a.step(r, f, slope) for a, r, f in zip(self.areas, rates, fed, strict=True))
 
@@ -143,10 +163,17 @@ def unroll(
     ``images`` stand still with four axes and move with five, frame by frame; an iterator gives the
     image of each step, and ``None`` is no image.
     """
+    if not steps:
+        return
     if isinstance(images, Tensor) and images.ndim == 5:
         images = images[0] if images.stride(0) == 0 else iter(images)
     still = images is None or isinstance(images, Tensor)
     drive = weights.drive(images) if still else None  # type: ignore[arg-type]
+    weights = weights.prepared(rates)
+    if weights.kernel is None:
+        rates = tuple(r.contiguous() for r in rates)  # the kernel's layout slows convolutions down
+    elif drive is not None:
+        drive = Drive(laid_out(drive.first), laid_out(drive.second))
     for _ in range(steps):
         now = drive if drive is not None else weights.drive(next(images))  # type: ignore[arg-type]
         rates = weights.step(rates, now)

@@ -50,6 +50,7 @@ from calcarine.models._cordsnet_dynamics import (
     summed,
     unroll,
 )
+from calcarine.models._cordsnet_kernel import PackCache
 from calcarine.models._cordsnet_published import our_state
 from calcarine.models._cordsnet_settling import CHECK_EVERY, settle
 from calcarine.models._cordsnet_state import CordsNetState, Equilibrium, as_state
@@ -122,7 +123,7 @@ class CordsNet(FusedStage):
                 skip = nn.Conv2d(CHANNELS[k - 2], CHANNELS[k], 1, stride=2, bias=False)
                 self.add_module(f"skip{k + 1}", weight_norm(skip))
         self.readout = weight_norm(nn.Linear(CHANNELS[depth - 1], classes))
-        self._cache = BaselineCache()
+        self._cache, self._packs = BaselineCache(), PackCache()
 
     @property
     def areas(self) -> tuple[RecurrentArea, ...]:
@@ -137,7 +138,9 @@ class CordsNet(FusedStage):
         skips = (getattr(self, f"skip{k}").weight for k in range(2, self.depth + 1, 2))
         areas = tuple(area.folded() for area in self.areas)
         linear = self.readout
-        return NetworkWeights(self.stem.weight, areas, tuple(skips), linear.weight, linear.bias)
+        return NetworkWeights(
+            self.stem.weight, areas, tuple(skips), linear.weight, linear.bias, self._packs
+        )
 
     def initial_state(self, like: Float[Tensor, "B c H W"]) -> CordsNetState:
         """Return rates of 0 for images of the shape of ``like``."""
