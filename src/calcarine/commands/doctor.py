@@ -40,7 +40,7 @@ def doctor(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
     """Show versions, hardware, and which optional parts are missing.
 
     Paste the output into a bug report. Nothing is changed, except that the kernels of cortical
-    maps and of spiking neurons are built where they have not been yet.
+    maps, spiking neurons and CordsNet are built where they have not been yet.
 
     ```
     calcarine doctor
@@ -59,6 +59,7 @@ def doctor(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
 
 def examine() -> dict[str, Any]:
     """Return everything the doctor found, as plain data."""
+    from calcarine.models._cordsnet_kernel import kernel_status as cordsnet_kernel_status
     from calcarine.spiking._scan import kernel_status as spike_kernel_status
     from calcarine.v1._local_compiler import kernel_status
 
@@ -72,6 +73,7 @@ def examine() -> dict[str, Any]:
         "compiler": next((found for c in _COMPILERS if (found := shutil.which(c))), None),
         "map_kernel": kernel_status(),
         "spike_kernel": spike_kernel_status(),
+        "cordsnet_kernel": cordsnet_kernel_status(),
         "cache": _cache(),
         "extras": {
             name: {
@@ -162,6 +164,7 @@ def _show(facts: dict[str, Any]) -> None:
     print(f"compiler      {facts['compiler'] or 'none; nothing here needs one to work'}")
     print(f"map kernel    {facts['map_kernel']}")
     print(f"spike kernel  {facts['spike_kernel']}")
+    print(f"net kernel    {facts['cordsnet_kernel']}")
     folder = cache["folder"] or "none"
     print(f"cache         {folder}, {'writable' if cache['writable'] else 'NOT writable'}")
     if not cache["writable"]:
