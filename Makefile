@@ -61,6 +61,7 @@ bench: $(READY)
 	$(PY) benchmarks/local_connection.py --models
 	$(PY) benchmarks/spiking.py
 	$(PY) benchmarks/cordsnet.py
+	$(PY) benchmarks/spectrum.py
 
 clean:
 	rm -rf $(VENV) docs/_build .pytest_cache .mypy_cache .ruff_cache

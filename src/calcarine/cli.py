@@ -24,6 +24,7 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from calcarine import __version__
 from calcarine.commands.cite import cite
+from calcarine.commands.classify import classify
 from calcarine.commands.colour_match import colour_match
 from calcarine.commands.detect import detect
 from calcarine.commands.doctor import doctor
@@ -37,6 +38,7 @@ from calcarine.commands.report import report
 from calcarine.commands.retina import retina
 from calcarine.commands.see import see
 from calcarine.commands.shared import known_runs
+from calcarine.commands.spectrum import spectrum
 from calcarine.commands.train import train
 from calcarine.errors import CalcarineError, CalcarineWarning, InputError
 
@@ -74,6 +76,8 @@ _VERBS: dict[str, Callable[..., Any]] = {
     "map": map_,
     "events": events,
     "detect": detect,
+    "classify": classify,
+    "spectrum": spectrum,
     "metamer": metamer,
     "eigendistortion": eigendistortion,
     "mad": mad,

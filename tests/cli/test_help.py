@@ -13,8 +13,8 @@ from calcarine import __version__
 from calcarine.cli import _VERBS, app
 
 VERBS = [
-    "train", "recipes", "retina", "see", "colour-match", "map", "events", "detect", "metamer",
-    "eigendistortion", "mad", "report", "cite", "doctor",
+    "train", "recipes", "retina", "see", "colour-match", "map", "events", "detect", "classify",
+    "spectrum", "metamer", "eigendistortion", "mad", "report", "cite", "doctor",
 ]  # fmt: skip
 
 
