@@ -41,6 +41,7 @@ def demo_run(tmp_path, monkeypatch):
         ("docs/grammar.md", "stop_and_resume"),
         ("docs/probing.md", "converged"),
         ("docs/maps.md", "every unit prefers 90 degrees, 0 pinwheels"),
+        ("docs/cordsnet.md", "back at rest from every start: True"),
         ("docs/spiking.md", "bands end at 0.42 and 0.85 px per frame"),
     ],
 )

@@ -90,3 +90,28 @@ def test_time_surfaces(tmp_path, capsys, monkeypatch):
             assert min(figure.size) > 200
     with Image.open(tmp_path / "run" / "with_inhibition.webp") as film:
         assert film.n_frames == 80
+
+
+def test_cordsnet(tmp_path, capsys):
+    main = runpy.run_path(str(TUTORIALS / "cordsnet.py"))["main"]
+    small = [
+        "data.size=16", "model.image_size=16", "batch_size=8", "trial_batch_size=2",
+        "stimulus_ms=40", "off_ms=20", "readout_steps=5", "settle_steps=2",
+    ]  # fmt: skip
+    words = [word for change in small for word in ("--set", change)]
+    main(["--share", "0.008", "--images", "20", "--out", str(tmp_path / "run"), *words])
+    printed = capsys.readouterr().out
+    assert float(re.search(r"at once differ by ([\d.e+-]+)", printed)[1]) < 1e-5
+    assert re.search(r"2\d held-out digits: twin [\d.]+%, staged network [\d.]+%", printed)
+    assert "16 starts, back within" in printed
+    assert "one stable state" in printed
+    assert re.search(
+        r"area 2: recurrent weights, spectral radius 0\.\d+, residual \de-\d+", printed
+    )
+    assert re.search(r"at rest: stable, slowest mode \d+\.\d ms", printed)
+    assert float(re.search(r"steps of 1 ms probabilities change by ([\d.e+-]+)", printed)[1]) < 1e-3
+    assert re.search(r"a fixed point after \d+ steps; gradient through it [\d.]+e[+-]\d+", printed)
+    assert "soo2024" in printed
+    for name in ("trial", "accuracy", "return", "trajectories", "eigenvalues"):
+        with Image.open(tmp_path / "run" / f"{name}.png") as figure:
+            assert min(figure.size) > 200

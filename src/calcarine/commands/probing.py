@@ -231,6 +231,8 @@ def as_command(verb: Callable[..., Any], name: str, values: Mapping[str, Any]) -
         value = values[key]
         if parameter.kind is parameter.POSITIONAL_ONLY:
             words.append(str(value))
+        elif parameter.kind is parameter.VAR_POSITIONAL:
+            words += map(str, value)
         elif value != parameter.default and key not in ("resume", "force", "quiet"):
             option = "--set" if key == "overrides" else f"--{key.replace('_', '-')}"
             each = value if isinstance(value, tuple) else (value,)

@@ -27,7 +27,7 @@ _AFTERWARDS = {
         "calcarine see sample:coffee --run {folder}",
     ),
     "cordsnet_task": (
-        "calcarine classify sample:coffee --run {folder}",
+        "calcarine classify --run {folder}",
         "calcarine spectrum {folder}",
     ),
     "map_task": ("calcarine map {folder}",),
