@@ -45,10 +45,17 @@ class Entry:
 _SPIKES = {"gradient": "spikes are steps: their gradient is zero almost everywhere"}
 
 _entries: dict[str, Entry] = {
+    "digits_data": Entry("calcarine.stimuli.digits_data:DigitsData", "stimulus"),
     "image_patches": Entry("calcarine.stimuli.patches:ImagePatches", "stimulus"),
+    "named_data": Entry("calcarine.stimuli.named_data:NamedData", "stimulus"),
     "bars": Entry("calcarine.stimuli.shapes:Bars", "stimulus"),
     "natural_patches": Entry("calcarine.stimuli.natural:NaturalPatches", "stimulus"),
     "oriented_gaussians": Entry("calcarine.stimuli.patterns:OrientedGaussians", "stimulus"),
+    "hyperspectral_scenes": Entry(
+        "calcarine.stimuli.hyperspectral:HyperspectralScenes", "stimulus"
+    ),
+    "rgb_spectra": Entry("calcarine.stimuli.rgb_spectra:RgbSpectra", "stimulus"),
+    "spectral_leaves": Entry("calcarine.stimuli.spectral_leaves:SpectralLeaves", "stimulus"),
     "random_gratings": Entry("calcarine.stimuli.patterns:RandomGratings", "stimulus"),
     "three_dot_faces": Entry("calcarine.stimuli.shapes:ThreeDotFaces", "stimulus"),
     "training": Entry("calcarine.training.settings:TrainingSettings", "settings"),
@@ -72,6 +79,11 @@ _entries: dict[str, Entry] = {
         "calcarine.models.soo2024:CordsNet",
         example=(2, 2, 19, 14),
         settings={"depth": 2, "classes": 5, "channels": 2, "image_size": (19, 14)},
+    ),
+    "cordsnet_twin": Entry(
+        "calcarine.models.cordsnet_twin:CordsNetTwin",
+        example=(2, 2, 19, 14),
+        settings={"depth": 4, "classes": 5, "channels": 2, "image_size": (19, 14)},
     ),
     "recurrent_area": Entry(
         "calcarine.cortex.recurrent_area:RecurrentArea",
@@ -112,6 +124,11 @@ _entries: dict[str, Entry] = {
         example=(2, 1, 22, 20),
         settings={"cortex_density": 9, "lgn_density": 6, "area": (1.4, 1.0), "settling": 4},
     ),
+    "learned_inhibition": Entry(
+        "calcarine.cortex.lateral_inhibition:LearnedInhibition",
+        example=(2, 1, 12, 10),
+        settings={"kernel_size": 5, "border_rounds": 1},
+    ),
     "lissom": Entry(
         "calcarine.models.miikkulainen2005:Lissom",
         example=(2, 1, 12, 10),
@@ -147,6 +164,7 @@ _entries: dict[str, Entry] = {
         settings={"size": (7, 5), "hidden": 12, "classes": 4, "steps": 12},
         skip=_SPIKES,
     ),
+    "cordsnet_task": Entry("calcarine.training.cordsnet_task:CordsNetTask", "task"),
     "spiking_digits_task": Entry("calcarine.training.spiking_digits:SpikingDigitsTask", "task"),
     "steerable_pyramid": Entry("calcarine.v1.steerable_pyramid:SteerablePyramid", "model"),
     "portilla_simoncelli": Entry(

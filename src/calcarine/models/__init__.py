@@ -1,5 +1,6 @@
 """Complete published models, one file per paper."""
 
+from calcarine.models.cordsnet_twin import CordsNetTwin
 from calcarine.models.disk_velocity import Detections, DiskReadout, DiskVelocityNet
 from calcarine.models.kotani2024 import ColorVision
 from calcarine.models.miikkulainen2005 import Lissom
@@ -13,6 +14,7 @@ __all__ = [
     "ColorVision",
     "CordsNet",
     "CordsNetState",
+    "CordsNetTwin",
     "Detections",
     "DiskReadout",
     "DiskVelocityNet",

@@ -3,7 +3,8 @@
 Any run gets its state, its losses, the pictures that its task drew, its recipe and its sources. A
 colour cortex gets what it sees, its dimensions of colour and what it knows of its cones besides, a
 map that grew its orientations, pinwheels and development, a spiking network what it reads and how,
-a network that finds disks its tuning, its constants and what it finds.
+a network that finds disks its tuning, its constants and what it finds, a recurrent network that
+recognises images its phases, its answers over time, its return to rest and its modes.
 """
 
 from __future__ import annotations
@@ -22,6 +23,11 @@ from calcarine.errors import CalcarineError, FileFormatError, require
 from calcarine.recipe import parse_yaml, read_text
 from calcarine.report.builder import Report, check_name
 from calcarine.report.color_page import ColorResults, add_color_sections, measure
+from calcarine.report.cordsnet_page import (
+    CordsNetResults,
+    add_cordsnet_sections,
+    measure_cordsnet,
+)
 from calcarine.report.disk_page import DiskResults, add_disk_sections, measure_disks
 from calcarine.report.map_page import MapResults, add_map_sections, measure_maps
 from calcarine.report.spiking_page import (
@@ -34,6 +40,7 @@ from calcarine.stimuli import load_image
 from calcarine.training import read_log, snapshot_ages
 from calcarine.training.checkpoint import checkpoint_updates
 from calcarine.training.color_vision import ColorVisionTask
+from calcarine.training.cordsnet_task import CordsNetTask
 from calcarine.training.disk_velocity import DiskVelocityTask
 from calcarine.training.map_task import MapTask
 from calcarine.training.run import Run, open_run
@@ -43,7 +50,7 @@ __all__ = ["write_report"]
 
 _MOST_PICTURES = 8
 
-Results = ColorResults | DiskResults | MapResults | SpikingResults
+Results = ColorResults | CordsNetResults | DiskResults | MapResults | SpikingResults
 
 
 def write_report(
@@ -116,6 +123,8 @@ def _measured(run: Run | None, say: Callable[[str], None], problems: list[str]) 
             return measure_spiking(run, say)
         if run is not None and isinstance(run.task, DiskVelocityTask):
             return measure_disks(run, say)
+        if run is not None and isinstance(run.task, CordsNetTask):
+            return measure_cordsnet(run, say)
     except CalcarineError as error:
         problems.append(f"What it sees could not be measured: {error}")
     return None
@@ -130,6 +139,8 @@ def _add_measured(page: Report, run: Run, results: Results | None) -> None:
         add_spiking_sections(page, run, results)
     elif isinstance(results, DiskResults):
         add_disk_sections(page, run, results)
+    elif isinstance(results, CordsNetResults):
+        add_cordsnet_sections(page, run, results)
 
 
 def _add_state(
