@@ -23,7 +23,7 @@ from calcarine.cortex.reflect_convolution import reflect_convolution
 from calcarine.errors import InputError, ShapeError
 from calcarine.stage import Stage
 
-__all__ = ["Demosaicing"]
+__all__ = ["Demosaicing", "full_precision"]
 
 
 class _Level(nn.Module):
@@ -89,11 +89,12 @@ class Demosaicing(Stage):
         for up, join in zip(self.up, self.join, strict=True):
             skip = skips.pop()
             x = join(skip, _fit(up(x), skip))
-        with _full_precision(x.device.type):
+        with full_precision(x.device.type):
             return self.readout(x.to(dtype))
 
 
-def _full_precision(device: str) -> AbstractContextManager[None]:
+def full_precision(device: str) -> AbstractContextManager[None]:
+    """Return a context in which ``torch.autocast`` does not act, for sums that nearly cancel."""
     if not torch.amp.is_autocast_available(device):
         return nullcontext()
     return torch.autocast(device, enabled=False)

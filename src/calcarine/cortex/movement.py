@@ -16,12 +16,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from calcarine.errors import ShapeError
 
-__all__ = ["estimate_movement"]
+__all__ = ["blur_signal", "estimate_movement"]
 
 BLUR_CELLS, BLUR_SIGMA = 9, 2.0  # kotani2024
 COARSEST_CELLS = 4  # kotani2024
@@ -30,13 +30,19 @@ LEAST_OVERLAP = 0.25  # share of the lattice known in both; a few cells match by
 
 
 def estimate_movement(
-    first: Float[Tensor, "B 1 H W"], second: Float[Tensor, "B 1 H W"]
+    first: Float[Tensor, "B 1 H W"],
+    second: Float[Tensor, "B 1 H W"],
+    known: Bool[Tensor, "_ 1 H W"] | None = None,
+    *,
+    blurred: bool = False,
 ) -> Int[Tensor, "B 2"]:
     """Estimate the shift of gaze between two fixations.
 
     Args:
         first: Signals before the movement.
         second: Signals after it.
+        known: Where there are signals, one for all items or one for each; everywhere by default.
+        blurred: The signals have been blurred already.
 
     Returns:
         The shift (dx, dy) in cells: ``second[y, x]`` is about ``first[y + dy, x + dx]``. No
@@ -56,14 +62,18 @@ def estimate_movement(
             f"{tuple(first.shape[2:])}."
         )
     with torch.no_grad():
-        pyramids = [_pyramid(_blur(signal)) for signal in (first, second)]
+        pair = (first, second) if blurred else (blur_signal(first), blur_signal(second))
+        masks = None if known is None else _known_levels(known.to(first))
+        pyramids = [_pyramid(signal) for signal in pair]
         shift = torch.zeros(first.shape[0], 2, dtype=torch.long, device=first.device)
         for before, after in zip(*map(reversed, pyramids), strict=True):
-            shift = _refine(before[:, 0], after[:, 0], 2 * shift)
+            mask = None if masks is None else masks.pop()
+            shift = _refine(before[:, 0], after[:, 0], 2 * shift, mask)
     return shift
 
 
-def _blur(signal: Tensor) -> Tensor:
+def blur_signal(signal: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
+    """Blur with the published 9 x 9 Gaussian; the border is reflected."""
     half = BLUR_CELLS // 2
     at = torch.arange(-half, half + 1, dtype=signal.dtype, device=signal.device)
     kernel = torch.exp(-(at**2) / (2 * BLUR_SIGMA**2))
@@ -80,6 +90,11 @@ def _pyramid(signal: Tensor) -> list[Tensor]:
     return levels
 
 
+def _known_levels(known: Tensor) -> list[Tensor]:
+    """Return which pixels of every level are made of known ones alone, finest first."""
+    return [level > 0.99 for level in _pyramid(known)]
+
+
 def _candidates(device: torch.device) -> Tensor:
     """Return all shifts in reach, the shortest first, so that ties go to the smaller movement."""
     axis = torch.arange(-REACH, REACH + 1, device=device)
@@ -88,7 +103,10 @@ def _candidates(device: torch.device) -> Tensor:
 
 
 def _refine(
-    before: Float[Tensor, "B H W"], after: Float[Tensor, "B H W"], shift: Int[Tensor, "B 2"]
+    before: Float[Tensor, "B H W"],
+    after: Float[Tensor, "B H W"],
+    shift: Int[Tensor, "B 2"],
+    mask: Bool[Tensor, "_ 1 H W"] | None = None,
 ) -> Int[Tensor, "B 2"]:
     height, width = before.shape[1:]
     tried = shift[:, None] + _candidates(before.device)
@@ -100,7 +118,11 @@ def _refine(
     source = (
         rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
     )
-    moved = before.flatten(1)[:, None].expand(-1, tried.shape[1], -1).gather(2, source.flatten(2))
+    source = source.flatten(2)
+    moved = before.flatten(1)[:, None].expand(-1, tried.shape[1], -1).gather(2, source)
+    if mask is not None:
+        moved_mask = mask.flatten(2).expand(len(tried), tried.shape[1], -1).gather(2, source)
+        known = known & moved_mask.view_as(known) & mask
     difference = (moved.view_as(known) - after[:, None]).abs() * known
     count = known.sum(dim=(2, 3))
     mean = difference.sum(dim=(2, 3)) / count

@@ -1,0 +1,162 @@
+"""Time of one update of the full colour cortex, against the published arrangement.
+
+    python benchmarks/full_color_step.py [--size 256] [--batch 8] [--steps 5]
+
+Both sides start from the same weights and see the same optic-nerve signals: two fixations behind a
+fovea. Ours runs in fp32 as published, in fp32 with several hypotheses on twice the pixels of the
+field, and the same with the products of the U-Net in bf16. A step is the prediction error with
+inhibition, positions and movement, its gradient and Adam. They take turns, so that whatever else
+the machine does falls on all. Times are wall-clock and those of the process, all threads together.
+Peak memory (--memory) is that of one process per side, above what importing and signals take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from published_full_color_step import PublishedFullCortex
+
+from calcarine.color import ConeSpace
+from calcarine.models import ColorVision
+from calcarine.retina import Retina
+from calcarine.stimuli import ImagePatches
+from calcarine.training.precision import multiply_in
+
+WIDTHS = (16, 32, 64, 128)
+
+
+def pair(size: int) -> tuple[PublishedFullCortex, ColorVision]:
+    """Return both sides with the same weights, with positions that are no regular lattice."""
+    torch.manual_seed(0)
+    theirs = PublishedFullCortex(size)
+    for block in theirs.flow:
+        torch.nn.init.normal_(block.hyper[-1].weight, std=0.01)
+    theirs.kernel.data[3, 2:5] += torch.tensor([-0.1, 0.0, -0.15])
+    theirs.identity.data.normal_()
+    ours = full_cortex(size, "published", size)
+    copy_weights(theirs, ours)
+    return theirs, ours
+
+
+def full_cortex(size: int, movement: str, field_px: int) -> ColorVision:
+    """Return our cortex with everything learned."""
+    return ColorVision(
+        size=size, widths=WIDTHS, inhibition="learned", positions="learned", movement=movement,
+        field_px=field_px,
+    )  # fmt: skip
+
+
+def copy_weights(theirs: PublishedFullCortex, ours: ColorVision) -> None:
+    """Give our cortex the published arrangement's weights."""
+    ours.inhibition.weights.data.copy_(theirs.kernel)
+    ours.identity.vectors.data.copy_(theirs.identity[0])
+    ours.positions.couplings.load_state_dict(theirs.flow.state_dict())
+    net, unet = ours.demosaicing, theirs.unet
+    levels = zip([*net.down, *net.join], [*unet.down, *unet.join], strict=True)
+    for level, published in levels:
+        level.first.weight.data.copy_(published[0].weight)
+        level.second.weight.data.copy_(published[2].weight)
+    for a, b in zip([*net.up, net.readout], [*unet.up, unet.leave], strict=True):
+        a.load_state_dict(b.state_dict())
+
+
+def signals(size: int, batch: int) -> torch.Tensor:
+    """Return two fixations over photographs behind a fovea with lateral inhibition."""
+    eye, generator, space = Retina(size), torch.Generator().manual_seed(0), ConeSpace()
+    images = ImagePatches(size=eye.scene_size // 2, scales=(1.0,)).draw(batch, generator)
+    images = F.interpolate(images, scale_factor=2, mode="bilinear").clamp(0, 1)
+    with torch.no_grad():
+        return eye(space.linear_to_cones(space.srgb_to_linear(images)), generator).optic_nerve
+
+
+def stepper(model: torch.nn.Module, loss):
+    """Return a function that does one update."""
+    optimiser = torch.optim.Adam(model.parameters(), lr=0.0)  # the weights stay the same
+
+    def step() -> float:
+        optimiser.zero_grad()
+        value = loss()
+        value.backward()
+        optimiser.step()
+        return value.item()
+
+    return step
+
+
+def contestants(size: int, batch: int):
+    """Return every side's step by name."""
+    nerve = signals(size, batch)
+    theirs, ours = pair(size)
+    searching = full_cortex(size, "estimated", 2 * size)
+    searching.load_state_dict(ours.state_dict())
+    return {
+        "published": stepper(theirs, lambda: theirs.loss(nerve[:, :1], nerve[:, 1:])),
+        "calcarine": stepper(ours, lambda: ours.loss(nerve)),
+        "hypotheses": stepper(searching, lambda: searching.loss(nerve)),
+        "bf16": stepper(searching, lambda: in_bf16(searching, nerve)),
+    }
+
+
+def in_bf16(cortex: ColorVision, nerve: torch.Tensor) -> torch.Tensor:
+    """Return the prediction error with the products of the U-Net in bf16, as precision: auto."""
+    with multiply_in("bf16", nerve.device):
+        prediction = cortex.predict(nerve)
+    return cortex.prediction_loss(prediction, nerve)
+
+
+def memory(side: str, size: int, batch: int) -> float:
+    """Peak memory of a few steps of one side in a process of its own, GiB."""
+    command = [sys.executable, __file__, "--memory-of", side, "--size", str(size)]
+    shown = subprocess.run(
+        [*command, "--batch", str(batch)], capture_output=True, text=True, check=True
+    )
+    return float(shown.stdout)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--memory", action="store_true", help="measure it, too")
+    parser.add_argument("--memory-of", default="", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    sides = contestants(args.size, args.batch)
+    if args.memory_of:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        for _ in range(2):
+            sides[args.memory_of]()
+        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+        return
+    times = {name: ([], []) for name in sides}
+    for index in range(args.steps + 1):
+        for name, step in sides.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            loss = step()
+            if index:
+                times[name][0].append(time.perf_counter() - wall)
+                times[name][1].append(time.process_time() - cpu)
+            else:
+                print(f"{name:12s} loss {loss:.6g}")
+    print(f"threads {torch.get_num_threads()}, {args.size} x {args.size} cells, batch {args.batch}")
+    base = [statistics.median(t) for t in times["published"]]
+    for name, taken in times.items():
+        wall, cpu = (statistics.median(t) for t in taken)
+        print(
+            f"{name:12s} {wall:6.2f} s a step, {cpu:6.2f} s of processor; "
+            f"ratio {base[0] / wall:5.2f}, {base[1] / cpu:5.2f}",
+            flush=True,
+        )
+    for name in sides if args.memory else ():
+        print(f"{name:12s} peak memory {memory(name, args.size, args.batch):.2f} GiB", flush=True)
+
+
+if __name__ == "__main__":
+    main()
