@@ -23,22 +23,31 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 
 from calcarine import registry
 from calcarine.errors import FileFormatError, InputError, RecipeError, UnknownNameError, suggestion
 from calcarine.files import write_text
 
-__all__ = ["FORMAT", "Recipe", "build", "load", "recipe_names", "schema"]
+__all__ = ["FORMAT", "DefaultType", "Recipe", "build", "load", "recipe_names", "schema"]
 
 FORMAT = 1
 """Version of the layout of recipe files."""
 
 _targets: dict[type[BaseModel], type] = {}
+
+
+class DefaultType(NamedTuple):
+    """Marks a choice of classes: which one a section without the key ``type`` means.
+
+    Write it as ``Annotated[First | Second, DefaultType("first")]``.
+    """
+
+    name: str
 
 
 @cache
@@ -66,8 +75,9 @@ def schema(cls: Any) -> type[BaseModel]:
             if required:
                 raise InputError(f"{cls.__name__}({name}=...) cannot be written in a recipe.")
             continue
-        if required and isinstance(kind, type) and kind in _targets and not _required_fields(kind):
-            default: dict[str, Any] = {"default_factory": kind}
+        section = _default_section(hints.get(name, Any), kind)
+        if required and section is not None and not _required_fields(section):
+            default: dict[str, Any] = {"default_factory": section}
         else:
             default = {"default": ... if required else parameter.default}
         fields[name] = (kind, Field(**default, description=described.get(name, "")))
@@ -93,6 +103,10 @@ def _required_fields(model: type[BaseModel]) -> bool:
 def _recipe_type(hint: Any) -> Any:
     """Return the type a recipe accepts for an annotation, or ``None`` for a runtime fact."""
     origin = typing.get_origin(hint)
+    mark = _default_type(hint)
+    if mark is not None:
+        named = _recipe_type(typing.get_args(hint)[0])
+        return Annotated[named, BeforeValidator(lambda data: _with_type(data, mark.name))]
     if origin in (Union, types.UnionType):
         members = [
             _recipe_type(member) for member in typing.get_args(hint) if member is not type(None)
@@ -112,6 +126,25 @@ def _recipe_type(hint: Any) -> Any:
     if isinstance(hint, type) and (registry.registered_name(hint) or issubclass(hint, BaseModel)):
         return schema(hint)
     return hint
+
+
+def _default_type(hint: Any) -> DefaultType | None:
+    marks = hint.__metadata__ if typing.get_origin(hint) is Annotated else ()
+    return next((mark for mark in marks if isinstance(mark, DefaultType)), None)
+
+
+def _with_type(data: Any, name: str) -> Any:
+    if isinstance(data, Mapping) and "type" not in data:
+        return {"type": name, **data}
+    return data
+
+
+def _default_section(hint: Any, kind: Any) -> type[BaseModel] | None:
+    """Return the section that is built where a recipe leaves one out, if there is one."""
+    mark = _default_type(hint)
+    if mark is not None:
+        return schema(registry.get(mark.name))
+    return kind if isinstance(kind, type) and kind in _targets else None
 
 
 def _described_arguments(cls: type) -> dict[str, str]:
@@ -361,9 +394,14 @@ def _explain(model: type[BaseModel], item: dict[str, Any]) -> str:
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    choices: list[type[BaseModel]] = []
     for key in path:
         if isinstance(key, int):
             continue  # an item of a list, whose type stands in the annotation of the list
+        chosen = [c for c in choices if "type" in c.model_fields and _tag(c) == key]
+        if chosen:
+            model, choices = chosen[0], []
+            continue
         inner = model.model_fields.get(str(key))
         candidates = [inner.annotation] if inner else []
         if inner and typing.get_args(inner.annotation):
@@ -371,5 +409,9 @@ def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
         found = [c for c in candidates if isinstance(c, type) and issubclass(c, BaseModel)]
         if not found:
             return []
-        model = found[0]
+        model, choices = found[0], found
     return sorted(model.model_fields)
+
+
+def _tag(model: type[BaseModel]) -> str:
+    return str(model.model_fields["type"].default)

@@ -10,23 +10,27 @@ Source  kotani2024, the sandbox variant
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from calcarine.color import ConeSpace
-from calcarine.errors import InputError
+from calcarine.errors import CalcarineError, InputError
 from calcarine.models.kotani2024 import ColorVision
 from calcarine.probes.neural_scope import mosaic_scope, percept_scope
+from calcarine.recipe import DefaultType
 from calcarine.retina import Retina
 from calcarine.retina.eye_motion import crop_center
-from calcarine.stimuli import ImagePatches
+from calcarine.stimuli import HyperspectralScenes, ImagePatches, RgbSpectra, SpectralLeaves
+from calcarine.training.color_therapy import StartingRun, inherit, refusal
 from calcarine.training.precision import multiply_in, resolve_precision
 from calcarine.training.task import GradientTask, Probed
 
 __all__ = ["ColorVisionTask", "Percept"]
+
+ColorScenes = ImagePatches | SpectralLeaves | HyperspectralScenes | RgbSpectra
 
 
 class Percept(nn.Module):
@@ -52,16 +56,22 @@ class ColorVisionTask(GradientTask):
     """The colour cortex, its two scopes, the eye and the photographs it looks at.
 
     Args:
-        stimuli: Photographs; crops of at least the retina's ``scene_size``.
+        stimuli: What the eye looks at, at least of the retina's ``scene_size``: photographs, or
+            scenes with spectra of their own (leaves, hyperspectral images, photographs under
+            daylight), which more than three cone types need.
         retina: The eye.
         cortex: The cortex, of the retina's size.
         batch_size: Photographs per update. kotani2024: 8.
         illuminant_spread: How much the colour of the light differs: standard deviation of the
             logarithm of the gains of red, green and blue. Every photograph is lit by two lamps of
             its own, from opposite sides. Cameras have removed such changes by their white balance,
-            eyes meet them. Ours; 0 leaves photographs as they are.
+            eyes meet them. Ours; 0 leaves photographs as they are. For photographs only: spectral
+            scenes bring their light along.
         precision: In which precision convolutions multiply while learning: ``"fp32"``, ``"bf16"``
             with sums in fp32, or ``"auto"``, bf16 where the hardware has matrix units for it.
+        start: A finished run whose cortex goes on learning here, behind the same eye with a pigment
+            added. If it cannot be taken over, training refuses to begin; a run that has begun
+            needs it no more.
     """
 
     sources: ClassVar[tuple[str, ...]] = ("kotani2024",)
@@ -69,18 +79,24 @@ class ColorVisionTask(GradientTask):
     def __init__(
         self,
         *,
-        stimuli: ImagePatches,
+        stimuli: Annotated[ColorScenes, DefaultType("image_patches")],
         retina: Retina,
         cortex: ColorVision,
         batch_size: int = 8,
         illuminant_spread: float = 0.0,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        start: StartingRun | None = None,
     ) -> None:
         if batch_size < 1:
             raise InputError(f"ColorVisionTask expected batch_size >= 1, got {batch_size}.")
         if not 0 <= illuminant_spread < 2:
             raise InputError(
                 f"ColorVisionTask expected illuminant_spread in [0, 2), got {illuminant_spread}."
+            )
+        if illuminant_spread > 0 and not isinstance(stimuli, ImagePatches):
+            raise InputError(
+                f"ColorVisionTask colours the light of photographs only, {type(stimuli).__name__} "
+                "bring light of their own. Set illuminant_spread=0."
             )
         resolve_precision(precision, torch.device("cpu"))
         self.illuminant_spread = illuminant_spread
@@ -99,12 +115,42 @@ class ColorVisionTask(GradientTask):
                 "The cortex learns from at least two fixations of graded signals. Set "
                 "retina.frames=2 and retina.spikes=null."
             )
+        if isinstance(stimuli, HyperspectralScenes):
+            # Long work: here Ctrl-C ends it at once, and no other progress bar is in the way.
+            stimuli.prepare(retina.peaks_nm)
         self.stimuli, self.batch_size, self.precision = stimuli, batch_size, precision
         self.retina = retina.train()
         self.cortex = cortex
+        cortex.take_facts(retina)
         self.space = ConeSpace(retina.peaks_nm)
         self.percept_scope = percept_scope(cortex.latent, cortex.border)
         self.mosaic_scope = mosaic_scope(cortex.latent, len(retina.peaks_nm), cortex.border)
+        self._origin: dict[str, Any] = {}
+        self._refused: Exception | None = None
+        if start is not None:
+            self._inherit(start)
+
+    def _inherit(self, start: StartingRun) -> None:
+        # Opening or resuming a run must not need the run that it once started from.
+        try:
+            self._origin = inherit(self, start)
+        except CalcarineError as error:
+            self._refused = refusal(start, error)
+            self._refused.__cause__ = error
+
+    def extra_state(self) -> dict[str, Any]:
+        """Return where the cortex came from.
+
+        Raises:
+            CheckpointError: If it was to come from a run that could not be taken over.
+        """
+        if self._refused is not None:
+            raise self._refused
+        return {"origin": self._origin} if self._origin else {}
+
+    def load_extra_state(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint, which holds what was taken over."""
+        self._refused, self._origin = None, state.get("origin", {})
 
     def modules(self) -> dict[str, nn.Module]:
         """Return what learns; the retina's mosaic comes along as a buffer."""
@@ -128,8 +174,13 @@ class ColorVisionTask(GradientTask):
     def draw(
         self, generator: torch.Generator
     ) -> tuple[Float[Tensor, "B 3 S S"], Float[Tensor, "B T S S"]]:
-        """Draw photographs; return them as linear RGB and as cone signals."""
+        """Draw scenes; return them as linear RGB and as cone signals."""
         device = self.retina.mosaic.device
+        if not isinstance(self.stimuli, ImagePatches):
+            cones, linear = self.stimuli.draw(
+                self.batch_size, generator, peaks_nm=self.retina.peaks_nm, device=device
+            )
+            return linear, cones
         image = self.stimuli.draw(self.batch_size, generator, device=device)
         linear = self.space.srgb_to_linear(image)
         if self.illuminant_spread > 0:
@@ -162,7 +213,8 @@ class ColorVisionTask(GradientTask):
             eye = self.retina(scene, generator)
             seen = self.retina.sampling(crop_center(linear, self.retina.window))
         with multiply_in(resolve_precision(self.precision, scene.device), scene.device):
-            prediction = self.cortex.predict(eye.optic_nerve, eye.eye_shift)
+            told = eye.eye_shift if self.cortex.movement == "true" else None
+            prediction = self.cortex.predict(eye.optic_nerve, told)
         first = prediction.percept[:: self.retina.frames - 1]
         identity = self.cortex.identity.unit()[None]
         return {
