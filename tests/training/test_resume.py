@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from calcarine import recipe
 from calcarine.errors import CheckpointError
-from calcarine.training import read_log
+from calcarine.training import fit, read_log
 from calcarine.training.checkpoint import checkpoint_updates, read_checkpoint
 
 POISON = (3, 24, 36, 37, 51)
@@ -229,3 +230,22 @@ def test_the_schedulers_sigterm_saves_too(toy, train):
 
     result = train(task=Preempted())
     assert (result.status, result.updates) == ("interrupted", 25)
+
+
+def test_a_run_of_an_earlier_version_goes_on_under_settings_that_it_did_not_know(tmp_path):
+    """A recipe key that a later version adds counts with its default, in the earlier run too."""
+    short = ("training.updates=2", "training.schedule=constant", "training.snapshots=[0]")
+    plan = recipe.load("spiking-digits", short)
+    fit(plan.build_task(), plan.training, tmp_path, recipe=plan.to_dict(), seed=0, progress=False)
+    label = tmp_path / "checkpoints" / "00000002" / "checkpoint.json"
+    written = json.loads(label.read_text())
+    del written["identity"]["recipe"]["shear"]
+    del written["identity"]["recipe"]["model"]["spread"]
+    label.write_text(json.dumps(written))
+    longer = recipe.load(plan.to_dict(), ("training.updates=3",))
+    go_on = {"seed": 0, "progress": False, "resume": True}
+    result = fit(longer.build_task(), longer.training, tmp_path, recipe=longer.to_dict(), **go_on)
+    assert result.updates == 3
+    other = recipe.load(plan.to_dict(), ("training.updates=4", "shear=0.3"))
+    with pytest.raises(CheckpointError, match=r"shear was 0\.15 and is 0\.3 now"):
+        fit(other.build_task(), other.training, tmp_path, recipe=other.to_dict(), **go_on)

@@ -18,8 +18,15 @@ from typing import Any
 
 import yaml
 
-from calcarine.errors import CheckpointError, InputError, RecipeError, RunError
+from calcarine.errors import (
+    CalcarineError,
+    CheckpointError,
+    InputError,
+    RecipeError,
+    RunError,
+)
 from calcarine.files import write_text
+from calcarine.recipe import load
 from calcarine.training.checkpoint import Checkpoint, checkpoint_updates, read_checkpoint
 from calcarine.training.lock import LOCK_NAME
 from calcarine.training.settings import CHANGEABLE, TrainingSettings
@@ -98,7 +105,7 @@ def continue_run(folder: Path, identity: dict[str, Any]) -> Checkpoint:
             "stopped before the first checkpoint. Start without resuming."
         )
     checkpoint = read_checkpoint(folder)
-    differences = _differences(checkpoint.identity, identity)
+    differences = _differences(_completed(checkpoint.identity), identity)
     if differences:
         raise CheckpointError(
             f"The run in {folder} was started differently: {'; '.join(differences)}. Resuming "
@@ -134,6 +141,15 @@ def write_recipe(folder: Path, identity: dict[str, Any]) -> None:
     if not path.exists():
         text = yaml.safe_dump(identity["recipe"], sort_keys=False, allow_unicode=True)
         write_text(path, text)
+
+
+def _completed(identity: dict[str, Any]) -> dict[str, Any]:
+    """Return what a run was made from with the keys that its version did not know, by default."""
+    try:
+        full = load(identity["recipe"]).to_dict()
+    except CalcarineError:
+        return identity  # made by no recipe, or by one that this version cannot read
+    return {**identity, "recipe": json.loads(json.dumps(full))}
 
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[str]:
