@@ -27,7 +27,7 @@ def test_a_movie_and_a_still_land_where_they_say(calcarine):
     done = calcarine("retina", *SMALL, "--motion", "shifts")
     assert done.code == 0
     folder = Path("retina-astronaut")
-    assert sorted(p.name for p in folder.iterdir()) == ["retina.png", "retina.webp"]
+    assert sorted(p.name for p in folder.iterdir()) == ["path.png", "retina.png", "retina.webp"]
     assert (
         "Wrote retina-astronaut/retina.webp (4 frames) and retina-astronaut/retina.png" in done.out
     )

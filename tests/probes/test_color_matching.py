@@ -12,7 +12,8 @@ from torch import Tensor
 from calcarine.errors import InputError, NonFiniteError, ShapeError
 from calcarine.models import ColorVision
 from calcarine.probes import color_matching, perfect_observer
-from calcarine.probes.color_matching import _mismatch, _Observer, _refine
+from calcarine.probes._match_refinement import mismatch, refine_weights
+from calcarine.probes.color_matching import _Observer
 from calcarine.retina import Retina
 
 PUBLISHED = {
@@ -89,8 +90,8 @@ def test_refinement_finds_matches_that_no_linear_fit_can():
     primaries = torch.eye(3, dtype=torch.double)
     scale = torch.linalg.vector_norm(see(lights), dim=1)
     start = torch.full((20, 3), 0.3, dtype=torch.double)
-    before = torch.linalg.vector_norm(_mismatch(see, lights, primaries, start), dim=1) / scale
-    after = _refine(see, lights, primaries, [start], scale)
+    before = torch.linalg.vector_norm(mismatch(see, lights, primaries, start), dim=1) / scale
+    after = refine_weights(see, lights, primaries, [start], scale)
     assert before.min() > 0.05
     assert after.max() < 1e-3
     assert (after <= before).all()
@@ -101,13 +102,13 @@ def test_refinement_keeps_the_better_of_its_starts():
     lights = torch.tensor([[1.0, 2.0], [3.0, 1.0]], dtype=torch.double)
     primaries = torch.eye(2, dtype=torch.double)
     starts = [torch.zeros(2, 2, dtype=torch.double), lights.clone()]
-    assert _refine(see, lights, primaries, starts, torch.ones(2)).max() < 1e-12
+    assert refine_weights(see, lights, primaries, starts, torch.ones(2)).max() < 1e-12
 
 
 def test_negative_weights_go_to_the_side_of_the_test():
     seen = []
     lights, primaries = torch.tensor([[1.0, 1.0]]), torch.eye(2)
-    _mismatch(lambda s: seen.append(s) or s, lights, primaries, torch.tensor([[2.0, -3.0]]))
+    mismatch(lambda s: seen.append(s) or s, lights, primaries, torch.tensor([[2.0, -3.0]]))
     left, right = seen[0]
     assert torch.equal(left, torch.tensor([1.0, 4.0]))
     assert torch.equal(right, torch.tensor([2.0, 0.0]))

@@ -9,8 +9,9 @@ import torch
 
 from calcarine.color import linear_to_srgb, srgb_to_linear
 from calcarine.errors import InputError, ShapeError
-from calcarine.report import percepts, see
+from calcarine.report import other_eye, percepts, see
 from calcarine.report.color_vision import likeness, moving_eye
+from calcarine.report.other_eyes_section import seen_through_other_eyes
 from calcarine.training.run import open_run
 
 
@@ -123,3 +124,70 @@ def test_what_cannot_be_seen_is_refused(run, picture):
     other = type(run)(run.folder, run.recipe, torch.nn.Identity(), 4)
     with pytest.raises(InputError, match="colour cortex"):
         see(other, picture)
+
+
+def test_another_eye_keeps_the_cells_in_their_places(run, picture):
+    """The same positions, other pigments: only cells that carry another pigment report more."""
+    small = picture[..., :16, :16]
+    blind = other_eye(run, "MS")
+    assert run.task.retina.cone_types == blind.task.retina.cone_types == "LMS"
+    mosaic, other = run.task.retina.mosaic, blind.task.retina.mosaic
+    assert mosaic[0].sum() > 0
+    assert other[0].sum() == 0
+    assert torch.equal(mosaic[2], other[2])
+    before, now = (percepts(r, small) for r in (run, blind))
+    same = (mosaic == other).all(dim=0)
+    assert torch.equal(before["optic_nerve"][0, 0][same], now["optic_nerve"][0, 0][same])
+    assert not torch.equal(before["optic_nerve"][0, 0][~same], now["optic_nerve"][0, 0][~same])
+    assert not torch.equal(before["percept"], now["percept"])
+    assert blind.task.cortex is run.task.cortex
+
+
+def test_what_a_dichromat_confuses_is_the_same_in_the_percept(run):
+    """Two lights that differ for L cones only."""
+    for eye, differ in ((run, True), (other_eye(run, "MS"), False)):
+        retina, cortex = eye.task.retina, eye.task.cortex
+        lights = torch.tensor([[0.2, 0.3, 0.4], [0.6, 0.3, 0.4]])[:, :, None, None]
+        with torch.no_grad():
+            seen = cortex.decode(retina.snapshot(lights.expand(-1, -1, 16, 16)))
+        assert torch.equal(seen[0], seen[1]) == (not differ)
+
+
+@pytest.mark.parametrize(
+    ("mosaic", "peaks", "types"),
+    [
+        (None, (560.0, 550.0, 419.0), "LMS"),
+        ("LMSQ", None, "LMSQ"),
+        ("LMS+Q_coexpress_M", (560.0, 530.0, 419.0, 506.0), "LMSQ"),
+        ("L", None, "LMS"),
+    ],
+)
+def test_eyes_of_all_kinds(run, picture, mosaic, peaks, types):
+    eye = other_eye(run, mosaic, peaks)
+    assert eye.task.retina.cone_types == types
+    assert len(eye.task.space.peaks_nm) == len(types)
+    if mosaic is None:
+        assert torch.equal(eye.task.retina.mosaic, run.task.retina.mosaic)
+    shown = percepts(eye, picture)
+    assert shown["percept"].isfinite().all()
+    assert run.task.retina.peaks_nm == (560.0, 530.0, 419.0)
+    if peaks is not None or types == "LMSQ":
+        assert not torch.equal(shown["optic_nerve"], percepts(run, picture)["optic_nerve"])
+
+
+def test_eyes_that_do_not_fit_are_refused(run):
+    with pytest.raises(InputError, match="Add the fourth"):
+        other_eye(run, "LMSQ", (560.0, 530.0, 419.0))
+    with pytest.raises(InputError, match="no cone mosaic named 'LMX'"):
+        other_eye(run, "LMX")
+
+
+def test_the_page_of_a_trichromat_shows_other_eyes(run, picture):
+    seen = seen_through_other_eyes(run, picture)
+    assert [name.partition(",")[0] for name in seen] == [
+        "this eye", "anomalous trichromat", "tritanope", "deuteranope", "protanope"
+    ]  # fmt: skip
+    assert torch.equal(seen["this eye"]["percept"], see(run, picture)["percept"])
+    assert len({float(shown["percept"].sum()) for shown in seen.values()}) == 5
+    for lacking in (other_eye(run, "MS"), other_eye(run, "LMSQ")):
+        assert seen_through_other_eyes(lacking, picture) == {}

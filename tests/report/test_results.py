@@ -97,10 +97,10 @@ def test_a_run_that_goes_on_keeps_what_was_measured(run, measured):
         b"{",
         b"[1, 2]",
         b"\xff\xfe",
-        b'{"format": 1, "ages": {"4": {"digest": "x"}}}',
-        b'{"format": 1, "ages": {"4": {"digest": "x", "outcome": {"mean_residual": ["a"]}}}}',
-        b'{"format": 1, "ages": {"four": {}}}',
-        b'{"format": 1, "ages": 3}',
+        b'{"format": 2, "ages": {"4": {"digest": "x"}}}',
+        b'{"format": 2, "ages": {"4": {"digest": "x", "outcome": {"mean_residual": ["a"]}}}}',
+        b'{"format": 2, "ages": {"four": {}}}',
+        b'{"format": 2, "ages": 3}',
     ],
 )
 def test_a_damaged_file_is_measured_again_with_a_warning(run, measured, content):

@@ -62,12 +62,13 @@ def test_the_page_holds_its_pictures(page):
         picture = Image.open(io.BytesIO(base64.b64decode(text)))
         picture.load()
         pictures[kind].append(picture)
-    # 2 photographs, 3 of colour matching, identities, losses; a still for each animation
-    assert len(pictures["png"]) == 7 + 2
+    # 2 photographs, 3 of colour matching, identities, read-outs, other eyes, losses; a still for
+    # each animation
+    assert len(pictures["png"]) == 9 + 2
     development, eye = pictures["webp"]
     assert development.n_frames == 3
     assert eye.n_frames > 10
-    assert page.count(" alt=") == 7 + 2 * 2
+    assert page.count(" alt=") == 9 + 2 * 2
 
 
 def test_nothing_on_the_page_is_loaded_from_elsewhere(page):

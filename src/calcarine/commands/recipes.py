@@ -55,6 +55,8 @@ def _options(model: Any, prefix: str = "") -> Iterator[tuple[str, str, str, str]
     """Yield key, type, default and meaning of every setting, sections in place."""
     for name, field in model.model_fields.items():
         sections = _sections(field.annotation)
+        if sections and field.default is None:  # a section that may be left out
+            yield f"{prefix}{name}", "section | null", "null", _plain(field.description or "")
         for section in sections:
             yield from _options(section, f"{prefix}{name}.")
         if sections or (prefix and name == "type"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from calcarine.commands.eyes import read_peaks
 from calcarine.commands.shared import open_picture, picture_name
 from calcarine.errors import InputError
 
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 __all__ = ["retina"]
-
-_Q_PEAK_NM = 545.0  # kotani2024, human tetrachromat
 
 
 def retina(
@@ -29,6 +28,7 @@ def retina(
     motion: Literal["drift", "shifts", "still"] = "drift",
     max_shift: int = 15,
     spikes: bool = False,
+    peaks: str | None = None,
     seed: int = 0,
     format: Literal["webp", "gif", "mp4"] = "webp",
 ) -> None:
@@ -55,26 +55,29 @@ def retina(
         motion: How the eye moves: drift with microsaccades, random shifts, or not at all.
         max_shift: Largest sudden movement of the eye, px of the scene.
         spikes: Send spikes instead of graded signals.
+        peaks: Peaks of L, M, S and perhaps Q, nm, of all eyes, such as 560,550,419 for anomalous
+            trichromats; by default 560,530,419,545.
         seed: Seed of the mosaics and of the eye's path.
         format: Kind of movie.
     """
     kinds = _checked(mosaics, frames=frames, size=size, max_shift=max_shift)
-    eyes = [
-        _eye(kind, size=size, sampling=sampling, max_shift_px=max_shift, spikes=spikes, seed=seed)
-        for kind in kinds
-    ]
+    settings: dict[str, Any] = {"size": size, "sampling": sampling, "max_shift_px": max_shift}
+    settings |= {"spikes": spikes, "seed": seed, "peaks": peaks}
+    eyes = [_eye(kind, **settings) for kind in kinds]
     picture = open_picture(image, eyes[0].scene_size)
     path = _gaze(picture, eyes[0].window, motion, frames, max_shift, seed)
     folder = Path(f"retina-{picture_name(image)}") if out is None else out
 
     from calcarine.commands.retina_movie import compose
-    from calcarine.plot import save_animation
+    from calcarine.plot import fixation_path, save_animation, save_figure
     from calcarine.stimuli import save_image
 
     movie = compose(picture, dict(zip(kinds, eyes, strict=True)), path, spikes=spikes)
     save_animation(movie, folder / f"retina.{format}", fps=10)
     save_image(movie[frames // 2], folder / "retina.png", clip=True)
+    drawn = save_figure(fixation_path(picture, path, eyes[0].window), folder / "path.png")
     print(f"Wrote {folder / f'retina.{format}'} ({frames} frames) and {folder / 'retina.png'}")
+    print(f"Where the eye looked: {drawn}")
     kind = next((each for each in reversed(kinds) if "Q" not in each), None)
     if kind is not None:
         print("\nNow try, for a cortex behind such an eye:")
@@ -95,14 +98,25 @@ def _checked(mosaics: str, *, frames: int, size: int, max_shift: int) -> list[st
     return kinds
 
 
-def _eye(kind: str, *, size: int, sampling: Any, max_shift_px: int, spikes: bool, seed: int) -> Any:
+def _eye(
+    kind: str,
+    *,
+    size: int,
+    sampling: Any,
+    max_shift_px: int,
+    spikes: bool,
+    seed: int,
+    peaks: str | None = None,
+) -> Any:
     from calcarine.retina import Retina
 
-    human = (560.0, 530.0, 419.0)
+    pigments = read_peaks(peaks, 4)
+    if "Q" in kind and len(pigments) < 4:
+        raise InputError(f"The eye {kind} has a fourth pigment; --peaks expected its peak, too.")
     return Retina(
         size,
         mosaic=kind,
-        peaks_nm=(*human, _Q_PEAK_NM) if "Q" in kind else human,
+        peaks_nm=pigments if "Q" in kind else pigments[:3],
         sampling=sampling,
         max_shift_px=max_shift_px,
         spikes="lif" if spikes else None,

@@ -32,10 +32,9 @@ from torch import Tensor
 
 from calcarine.color import cone_fundamentals
 from calcarine.errors import InputError, NonFiniteError, ShapeError
+from calcarine.probes._match_refinement import See, refine_weights
 
 __all__ = ["ColorMatching", "color_matching", "perfect_observer"]
-
-See = Callable[[Tensor], Tensor]
 
 THRESHOLD = 0.015
 """Mean relative residual below which lights count as matched; ours."""
@@ -59,6 +58,9 @@ class ColorMatching:
         primaries_nm: The primaries chosen.
         singular_values: Singular values of the percepts of all lights, the largest set to 1.
         threshold: Mean residual below which the lights count as matched.
+        residuals: Residual of every light, by number of primaries.
+        noise_floor: Residual of every light against itself, seen twice with the noise of the
+            retina; empty if not measured.
     """
 
     wavelengths_nm: tuple[float, ...]
@@ -69,6 +71,13 @@ class ColorMatching:
     primaries_nm: tuple[tuple[float, ...], ...]
     singular_values: tuple[float, ...]
     threshold: float = THRESHOLD
+    residuals: tuple[tuple[float, ...], ...] = ()
+    noise_floor: tuple[float, ...] = ()
+
+    @property
+    def mean_noise(self) -> float:
+        """Mean of the noise floor over the lights; NaN if it was not measured."""
+        return sum(self.noise_floor) / len(self.noise_floor) if self.noise_floor else float("nan")
 
     @property
     def dimension(self) -> int | None:
@@ -172,16 +181,20 @@ def perfect_observer(
     chosen = _check_wavelengths(wavelengths_nm, most_primaries)
     lights = _lights(peaks_nm, chosen, 1.0)
     generator = torch.Generator().manual_seed(seed)
-    means, maxima, primaries = [], [], []
+    residuals, primaries = [], []
     for count in range(1, most_primaries + 1):
         picked, _, residual = _best_fit(lights, count, generator)
-        means.append(float(residual.mean()))
-        maxima.append(float(residual.max()))
+        residuals.append(residual)
         primaries.append(tuple(chosen[i] for i in picked.tolist()))
+    means = tuple(float(residual.mean()) for residual in residuals)
     return ColorMatching(
-        chosen, tuple(means), tuple(maxima), tuple(means), tuple(means), tuple(primaries),
-        _singular_values(lights),
+        chosen, means, tuple(float(residual.max()) for residual in residuals), means, means,
+        tuple(primaries), _singular_values(lights), residuals=_plain(residuals),
     )  # fmt: skip
+
+
+def _plain(residuals: Sequence[Tensor]) -> tuple[tuple[float, ...], ...]:
+    return tuple(tuple(residual.tolist()) for residual in residuals)
 
 
 def _singular_values(percepts: Tensor) -> tuple[float, ...]:
@@ -199,11 +212,32 @@ class _Observer:
         self.dark = self(torch.zeros(1, retina.mosaic.shape[0], dtype=torch.float64))
 
     def __call__(self, signals: Float[Tensor, "B T"]) -> Float[Tensor, "B K"]:
+        return self._percepts(signals, self.retina.snapshot)
+
+    def noise(
+        self, signals: Float[Tensor, "B T"], generator: torch.Generator
+    ) -> Float[Tensor, " B"]:
+        """Return how much two looks at the same lights differ, through a retina with noise."""
+
+        def look(scene: Tensor) -> Tensor:
+            nerve = self.retina(scene, generator).optic_nerve[:, 0]
+            return nerve if nerve.ndim == 4 else nerve[:, None]
+
+        modes = {module: module.training for module in self.retina.modules()}
+        try:
+            self.retina.train()
+            looks = [self._percepts(signals, look) for _ in range(2)]
+        finally:
+            for module, mode in modes.items():
+                module.training = mode
+        return torch.linalg.vector_norm(looks[0] - looks[1], dim=1)
+
+    def _percepts(self, signals: Tensor, look: See) -> Float[Tensor, "B K"]:
         mosaic, window = self.retina.mosaic, self.retina.window
         percepts = []
         for some in signals.to(mosaic).split(_BATCH):
             scene = some[:, :, None, None].expand(-1, -1, window, window)
-            percept = self.decode(self.retina.snapshot(scene))
+            percept = self.decode(look(scene))
             if percept.ndim != 4:
                 raise ShapeError(
                     "color_matching expected decode to return axes (batch, latent, height, width), "
@@ -230,53 +264,6 @@ def _matrix_root(metric: Tensor) -> Tensor:
     return vectors @ torch.diag(values.clamp(min=0).sqrt()) @ vectors.T
 
 
-def _mismatch(
-    see: See, lights: Tensor, primaries: Tensor, weights: Float[Tensor, "... L N"]
-) -> Float[Tensor, "... L K"]:
-    """Difference between both sides of every match, negative weights on the side of the test."""
-    right = weights.clamp(min=0) @ primaries
-    left = lights + (-weights).clamp(min=0) @ primaries
-    sides = see(torch.stack([left, right]).flatten(0, -2)).unflatten(0, (2, *weights.shape[:-1]))
-    return sides[0] - sides[1]
-
-
-def _refine(
-    see: See, lights: Tensor, primaries: Tensor, starts: Sequence[Tensor], scale: Tensor
-) -> Tensor:
-    """Levenberg-Marquardt on the weights of every light; returns relative residuals (L,)."""
-
-    def residuals(weights: Tensor) -> Tensor:
-        return _mismatch(see, lights, primaries, weights) / scale[:, None]
-
-    tried = residuals(torch.stack(list(starts)))
-    choice = torch.linalg.vector_norm(tried, dim=2).argmin(dim=0)
-    each = torch.arange(len(lights))
-    weights, error = torch.stack(list(starts))[choice, each], tried[choice, each]
-    damping = torch.full((len(lights), 1, 1), 1e-4, dtype=lights.dtype)
-    identity = torch.eye(weights.shape[1], dtype=lights.dtype)
-    for _ in range(12):
-        norm = torch.linalg.vector_norm(error, dim=1)
-        if norm.max() < 1e-4:
-            break
-        step = 1e-3
-        ahead = weights + step * identity[:, None, :]
-        jacobian = ((residuals(ahead) - error) / step).permute(1, 2, 0)
-        normal = jacobian.mT @ jacobian
-        ridge = damping * (normal.diagonal(dim1=1, dim2=2).mean(dim=1)[:, None, None] + 1e-12)
-        update = torch.linalg.solve(normal + ridge * identity, jacobian.mT @ error[..., None])
-        candidate = weights - update[..., 0]
-        candidate_error = residuals(candidate)
-        better = torch.linalg.vector_norm(candidate_error, dim=1) < norm
-        weights = torch.where(better[:, None], candidate, weights)
-        moved = torch.where(better[:, None], candidate_error, error)
-        gain = (norm - torch.linalg.vector_norm(moved, dim=1)).max()
-        error = moved
-        damping = torch.where(better[:, None, None], damping / 5, damping * 20)
-        if gain < 1e-5 and bool((damping > 1).all()):
-            break
-    return torch.linalg.vector_norm(error, dim=1)
-
-
 @torch.no_grad()
 def color_matching(
     retina: Any,
@@ -290,12 +277,13 @@ def color_matching(
     refine: bool = True,
     threshold: float = THRESHOLD,
     seed: int = 0,
+    noise_draws: int = 8,
     progress: Callable[[str], None] | None = None,
 ) -> ColorMatching:
     """Measure how many dimensions colour has behind a retina.
 
     Args:
-        retina: A :class:`calcarine.retina.Retina`; it is used without noise or movement.
+        retina: A :class:`calcarine.retina.Retina`; lights are matched without noise or movement.
         decode: The model: optic nerve (batch, 1, height, width) -> percept (batch, latent, h, w).
         metric: Sigma, which percept differences count, for example ``cortex.identity.metric()``.
             ``None`` counts all of them.
@@ -305,7 +293,9 @@ def color_matching(
         level: Cone-space norm of the lights; white at full brightness has about 1 for three cones.
         refine: Whether to refine the linear fit through the model.
         threshold: Mean residual below which lights count as matched.
-        seed: Seed of the sample of sets, where there are too many for all.
+        seed: Seed of the sample of sets, where there are too many for all, and of the noise.
+        noise_draws: Pairs of noisy looks at every light from which the noise floor is told; 0
+            leaves it out.
         progress: Called with a line of text before each n.
 
     Raises:
@@ -328,7 +318,7 @@ def color_matching(
     observer = perfect_observer(
         peaks, most_primaries=most_primaries, wavelengths_nm=chosen, seed=seed
     )
-    means, maxima, linear, primaries = [], [], [], []
+    residuals, linear, primaries = [], [], []
     for count in range(1, most_primaries + 1):
         if progress is not None:
             progress(f"matching {len(chosen)} lights with {count} of {most_primaries} primaries")
@@ -338,11 +328,14 @@ def color_matching(
         if refine:
             in_cone_space = _fit(lights[:, present], picked[None])[0][0].T
             starts = (weights, in_cone_space)
-            residual = _refine(see, lights, lights[picked], starts, scale)
-        means.append(float(residual.mean()))
-        maxima.append(float(residual.max()))
+            residual = refine_weights(see, lights, lights[picked], starts, scale)
+        residuals.append(residual)
         primaries.append(tuple(chosen[i] for i in picked.tolist()))
+    draw = torch.Generator().manual_seed(seed)
+    noise = [see.noise(lights, draw) / scale for _ in range(noise_draws)]
     return ColorMatching(
-        chosen, tuple(means), tuple(maxima), tuple(linear), observer.mean_residual,
-        tuple(primaries), _singular_values(percepts), threshold,
+        chosen, tuple(float(residual.mean()) for residual in residuals),
+        tuple(float(residual.max()) for residual in residuals), tuple(linear),
+        observer.mean_residual, tuple(primaries), _singular_values(percepts), threshold,
+        _plain(residuals), tuple(torch.stack(noise).mean(dim=0).tolist()) if noise else (),
     )  # fmt: skip

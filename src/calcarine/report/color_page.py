@@ -13,9 +13,12 @@ from torch import Tensor
 
 from calcarine import plot
 from calcarine.errors import CalcarineError
-from calcarine.probes import ColorMatching
+from calcarine.probes import ColorMatching, matching_confidence
 from calcarine.report.builder import Report
 from calcarine.report.color_vision import likeness, moving_eye, see
+from calcarine.report.cortex_readouts import CortexReadouts, readouts_over_time
+from calcarine.report.other_eyes_section import add_other_eyes, seen_through_other_eyes
+from calcarine.report.readout_section import add_readouts
 from calcarine.report.results import color_matching_over_time, select_ages
 from calcarine.retina import UniformSampling
 from calcarine.stimuli import HELD_OUT_SAMPLES, sample_image
@@ -40,6 +43,8 @@ class ColorResults:
         accuracy: How well the types of cells are read out, see ``plot.identity_accuracy``.
         shown_mosaic: What the mosaic scope reads out.
         film: Light, optic nerve and percept of a moving eye.
+        readouts: What it knows of its eye, by age.
+        others: What it would see of one photograph through other eyes, by name.
     """
 
     seen: dict[str, dict[int, dict[str, Tensor]]]
@@ -48,6 +53,8 @@ class ColorResults:
     accuracy: dict[str, float] | None
     shown_mosaic: Tensor
     film: Tensor
+    readouts: dict[int, CortexReadouts]
+    others: dict[str, dict[str, Tensor]]
 
     def key_numbers(self) -> dict[str, str]:
         """Return the numbers that tell most about the cortex."""
@@ -105,7 +112,10 @@ def measure(run: Run, progress: Progress) -> ColorResults:
         accuracy = None
     progress("filming the moving eye")
     film = moving_eye(run, list(photographs.values())[-1])
-    return ColorResults(seen, matchings, failure, accuracy, shown, film)
+    ages = select_ages((*run.ages, run.update))
+    readouts = readouts_over_time(run, ages, batches=2, progress=progress)
+    others = seen_through_other_eyes(run, list(photographs.values())[-1])
+    return ColorResults(seen, matchings, failure, accuracy, shown, film, readouts, others)
 
 
 def _scans(run: Run) -> bool:
@@ -118,6 +128,8 @@ def add_color_sections(page: Report, run: Run, results: ColorResults) -> None:
     _add_percepts(page, run, results)
     _add_dimensions(page, results)
     _add_identities(page, run, results)
+    add_readouts(page, run, results.readouts)
+    add_other_eyes(page, results.others)
     _add_eye(page, run, results)
 
 
@@ -222,7 +234,8 @@ def _add_dimensions(page: Report, results: ColorResults) -> None:
     ages = list(results.matchings)
     last = results.matchings[ages[-1]]
     page.text(
-        f"After {ages[-1]} updates {last.verdict()}; the cones allow {_observer_dimension(last)}."
+        f"After {ages[-1]} updates {last.verdict()}; the cones allow {_observer_dimension(last)}. "
+        f"How sure that is: {matching_confidence([last]).sentence()}"
     )
     page.figure(
         plot.residual_curve(last, labels=[f"age {ages[-1]}"]),

@@ -17,8 +17,10 @@ Source  kotani2024 (percept and scope); the comparison is ours
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -30,14 +32,15 @@ from calcarine.color import ConeSpace, linear_to_srgb, srgb_to_linear
 from calcarine.errors import InputError, ShapeError
 from calcarine.plot import caption_frames
 from calcarine.probes import scan
-from calcarine.retina import FixationalDrift, UniformSampling, crop
+from calcarine.retina import ConeActivation, FixationalDrift, UniformSampling, crop
 from calcarine.retina.eye_motion import crop_center, limits
 from calcarine.training.color_vision import ColorVisionTask
 from calcarine.training.run import Run
 
-__all__ = ["likeness", "moving_eye", "percepts", "see"]
+__all__ = ["likeness", "moving_eye", "other_eye", "percepts", "see"]
 
 _BATCH = 16
+Q_PEAK_NM = 545.0  # of a human tetrachromat; kotani2024
 _TOP = 0.995  # share of a signed signal that its scale leaves unclipped
 
 
@@ -98,6 +101,45 @@ def see(run: Run, image: Float[Tensor, "1 C H W"]) -> dict[str, Tensor]:
         size = [max(task.retina.window, round(side * factor)) for side in image.shape[-2:]]
         image = F.interpolate(image, size, mode="bilinear").clamp(0, 1)
     return percepts(run, image.expand(-1, 3, -1, -1))
+
+
+def other_eye(
+    run: Run, mosaic: str | None = None, peaks_nm: tuple[float, ...] | None = None
+) -> Run:
+    """Put another eye in front of a trained cortex, which does not learn of it.
+
+    The cells stay where they are; a mosaic of the same seed shares with the run's own all cells
+    that it can. What people with the other eye cannot tell apart becomes the same in the percept.
+
+    Args:
+        run: The run of a colour cortex; left as it is.
+        mosaic: Kind of mosaic; by default the one of the run's eye, cell by cell.
+        peaks_nm: Peaks of L, M, S and perhaps Q, nm; by default those of the run's eye, and 545
+            for Q.
+
+    Raises:
+        InputError: If this is not the run of a colour cortex, or the pigments do not fit.
+        UnknownNameError: If there is no such mosaic.
+    """
+    task = copy.copy(_color_task(run))
+    old = task.retina
+    peaks = old.peaks_nm if peaks_nm is None else tuple(peaks_nm)
+    needed = 4 if "Q" in (mosaic or "") or (mosaic is None and len(old.peaks_nm) == 4) else 3
+    if peaks_nm is None and needed > len(peaks):
+        peaks = (*peaks, Q_PEAK_NM)
+    if len(peaks) < needed:
+        raise InputError(
+            f"The eye {mosaic or 'of the run'} has four pigments, got the peaks {peaks}. Add the "
+            "fourth."
+        )
+    peaks = peaks[:needed]
+    task.retina = eye = copy.deepcopy(old)
+    eye.peaks_nm, task.space = peaks, ConeSpace(peaks)
+    if mosaic is not None:
+        types = "LMSQ"[:needed]
+        activation = ConeActivation(eye.size, kind=mosaic, types=types, seed=old.seed)  # type: ignore[arg-type]
+        eye.activation = activation.to(old.mosaic).eval()
+    return replace(run, task=task)
 
 
 def _color_task(run: Run) -> ColorVisionTask:

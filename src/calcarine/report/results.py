@@ -24,7 +24,7 @@ from calcarine.training.run import Run
 
 __all__ = ["color_matching_over_time", "select_ages"]
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file; raise it also when the experiment changes its numbers."""
 
 _FILE = "color_matching.json"
@@ -169,17 +169,21 @@ def _outcome(entry: dict[str, Any]) -> ColorMatching | None:
         data = {k: v for k, v in entry["outcome"].items() if k != "dimension"}
         lists = {k: tuple(map(float, v)) for k, v in data.items() if k not in _NOT_NUMBERS}
         primaries = tuple(tuple(map(float, some)) for some in data["primaries_nm"])
-        outcome = ColorMatching(**lists, primaries_nm=primaries, threshold=float(data["threshold"]))
+        residuals = tuple(tuple(map(float, some)) for some in data["residuals"])
+        threshold = float(data["threshold"])
+        outcome = ColorMatching(
+            **lists, primaries_nm=primaries, residuals=residuals, threshold=threshold
+        )
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
     sizes = {
         len(outcome.mean_residual), len(outcome.max_residual), len(outcome.linear_residual),
-        len(outcome.observer_residual), len(primaries),
+        len(outcome.observer_residual), len(primaries), len(residuals),
     }  # fmt: skip
     return outcome if len(sizes) == 1 and sizes != {0} else None
 
 
-_NOT_NUMBERS = ("primaries_nm", "threshold")
+_NOT_NUMBERS = ("primaries_nm", "residuals", "threshold")
 
 
 def _read(run: Run, *, quiet: bool = False) -> dict[str, Any]:
