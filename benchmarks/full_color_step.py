@@ -7,7 +7,8 @@ fovea. Ours runs in fp32 as published, in fp32 with several hypotheses on twice 
 field, and the same with the products of the U-Net in bf16. A step is the prediction error with
 inhibition, positions and movement, its gradient and Adam. They take turns, so that whatever else
 the machine does falls on all. Times are wall-clock and those of the process, all threads together.
-Peak memory (--memory) is that of one process per side, above what importing and signals take.
+Peak memory (--memory) is all that a process takes which makes the steps of one side only, what
+importing and the signals take included.
 """
 
 from __future__ import annotations
@@ -112,7 +113,7 @@ def in_bf16(cortex: ColorVision, nerve: torch.Tensor) -> torch.Tensor:
 
 
 def memory(side: str, size: int, batch: int) -> float:
-    """Peak memory of a few steps of one side in a process of its own, GiB."""
+    """Peak memory of a process that makes a few steps of one side, GiB."""
     command = [sys.executable, __file__, "--memory-of", side, "--size", str(size)]
     shown = subprocess.run(
         [*command, "--batch", str(batch)], capture_output=True, text=True, check=True
@@ -130,10 +131,9 @@ def main() -> None:
     args = parser.parse_args()
     sides = contestants(args.size, args.batch)
     if args.memory_of:
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(2):
             sides[args.memory_of]()
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20)
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
         return
     times = {name: ([], []) for name in sides}
     for index in range(args.steps + 1):
