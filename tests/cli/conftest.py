@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from calcarine import recipe
 from calcarine.cli import main
+from calcarine.training import fit
 
 TINY = (
     "stimuli.size=20",
@@ -103,3 +105,22 @@ def measured(matched, tmp_path) -> Path:
 def environment() -> dict[str, str]:
     """Environment of a process of its own."""
     return {**os.environ, "OMP_NUM_THREADS": "1", "CALCARINE_DEBUG": ""}
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory) -> Path:
+    """A run of a small network that has seen a few digits."""
+    made = recipe.load(
+        "cordsnet-digits",
+        [
+            "data.size=16", "model.image_size=16", "batch_size=8", "trial_batch_size=2",
+            "warmup_ms=20", "stimulus_ms=20", "off_ms=20", "readout_steps=5", "settle_steps=2",
+            "training.loggers=[local]", "training.phases.twin.updates=12",
+            "training.phases.inverse.updates=2", "training.phases.linear.updates=0",
+            "training.phases.annealing.updates=0", "training.phases.finetune.updates=1",
+            "training.phases.direct.updates=1",
+        ],
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("runs") / "digits"
+    fit(made.build_task(), made.training, folder, recipe=made.to_dict(), seed=0, progress=False)
+    return folder

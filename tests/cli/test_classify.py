@@ -10,9 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from calcarine import recipe
 from calcarine.models import CordsNet
-from calcarine.training import fit, open_run
+from calcarine.training import open_run
 
 PUBLISHED = {
     "stem": "inp_conv", "skip2": "inp_skip", "readout": "out_fc", "area1.bias": "conv_bias.0",
@@ -234,25 +233,6 @@ def test_a_checkpoint_that_wants_to_run_code_is_refused(calcarine):
     done = calcarine("classify", "--checkpoint", "harmful.pth")
     assert "more than tensors" in done.error
     assert not Path("touched").exists()
-
-
-@pytest.fixture(scope="module")
-def digits(tmp_path_factory) -> Path:
-    """A run of a small network that has seen a few digits."""
-    made = recipe.load(
-        "cordsnet-digits",
-        [
-            "data.size=16", "model.image_size=16", "batch_size=8", "trial_batch_size=2",
-            "warmup_ms=20", "stimulus_ms=20", "off_ms=20", "readout_steps=5", "settle_steps=2",
-            "training.loggers=[local]", "training.phases.twin.updates=12",
-            "training.phases.inverse.updates=2", "training.phases.linear.updates=0",
-            "training.phases.annealing.updates=0", "training.phases.finetune.updates=1",
-            "training.phases.direct.updates=1",
-        ],
-    )  # fmt: skip
-    folder = tmp_path_factory.mktemp("runs") / "digits"
-    fit(made.build_task(), made.training, folder, recipe=made.to_dict(), seed=0, progress=False)
-    return folder
 
 
 def test_held_out_images_of_a_run_and_what_they_are(calcarine, digits):
