@@ -72,7 +72,7 @@ def readouts_over_time(ages: Sequence[int], readouts: Sequence[Any], *, title: s
     ]
     columns = min(3, len(shown))
     rows = -(-len(shown) // columns)
-    figure, axes = new_figure(rows, columns, panel=(2.9, 2.1), title=title)
+    figure, axes = new_figure(rows, columns, panel=(3.7, 2.1), title=title)
     panels = [ax for row in axes for ax in row]
     for ax in panels[len(shown) :]:
         ax.set_axis_off()
