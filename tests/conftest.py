@@ -1,10 +1,16 @@
-"""What every test starts from."""
+"""What every test starts from: off the network, out of the caches of the person who runs it."""
 
 from __future__ import annotations
 
+import os
 import signal
+import tempfile
+from pathlib import Path
 
 import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HOME"] = str(Path(tempfile.gettempdir()) / "calcarine-test-hf")
 
 
 @pytest.fixture(autouse=True, scope="session")
