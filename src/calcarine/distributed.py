@@ -19,11 +19,11 @@ Source  ioffe2015 (batch normalisation; here over the batches of all processes)
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import os
+import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -38,6 +38,7 @@ __all__ = ["SyncedBatchNorm2d", "World", "echoed", "join", "leave", "world"]
 
 T = TypeVar("T")
 
+_PATIENCE = 10.0  # seconds
 _ECHO = "Raised by process 0, which writes the run; repeated here."
 
 
@@ -96,8 +97,7 @@ class World:
             buckets[tensor.dtype, tensor.device].append(tensor.detach())
         for bucket in buckets.values():
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
-            with _meeting():
-                torch.distributed.all_reduce(flat)
+            _reduce(flat)
             flat /= self.size
             parts = flat.split([tensor.numel() for tensor in bucket])
             for tensor, part in zip(bucket, parts, strict=True):
@@ -108,8 +108,7 @@ class World:
         if self.size == 1:
             return flag
         votes = torch.tensor(int(flag))
-        with _meeting():
-            torch.distributed.all_reduce(votes, op=torch.distributed.ReduceOp.MAX)
+        _reduce(votes, torch.distributed.ReduceOp.MAX)
         return bool(votes)
 
     def barrier(self) -> None:
@@ -134,13 +133,11 @@ class World:
                 result = action()
             except Exception as error:
                 failure = error
-        told = [None if failure is None else (type(failure).__name__, str(failure))]
-        with _meeting():
-            torch.distributed.broadcast_object_list(told, src=0)
+        told = _told("" if failure is None else f"{type(failure).__name__} {failure}")
         if failure is not None:
             raise failure
-        if told[0] is not None:
-            raise _repeated(*told[0])
+        if told:
+            raise _repeated(*told.split(" ", 1))
         return result
 
     def equalise(self, modules: Mapping[str, nn.Module]) -> None:
@@ -151,8 +148,7 @@ class World:
             for name in sorted(modules):
                 for tensor in modules[name].state_dict().values():
                     shared = tensor.detach().contiguous()
-                    with _meeting():
-                        torch.distributed.broadcast(shared, src=0)
+                    _exchange(torch.distributed.broadcast, shared, src=0)
                     tensor.copy_(shared)
 
 
@@ -275,21 +271,47 @@ class _Sum(torch.autograd.Function):
 
 def _summed(x: Tensor) -> Tensor:
     total = x.clone(memory_format=torch.contiguous_format)
-    with _meeting():
-        torch.distributed.all_reduce(total)
+    _reduce(total)
     return total
 
 
-@contextlib.contextmanager
-def _meeting() -> Iterator[None]:
-    """Say in our words that another process did not come."""
+def _told(text: str) -> str:
+    """Send the writer's words to all."""
+    words = torch.tensor(list(text.encode()), dtype=torch.uint8)
+    length = torch.tensor(len(words))
+    _exchange(torch.distributed.broadcast, length, src=0)
+    words.resize_(int(length))
+    if len(words):
+        _exchange(torch.distributed.broadcast, words, src=0)
+    return bytes(words.tolist()).decode()
+
+
+def _reduce(x: Tensor, op: Any = None) -> None:
+    op = torch.distributed.ReduceOp.SUM if op is None else op
+    _exchange(torch.distributed.all_reduce, x, op=op)
+
+
+def _exchange(collective: Callable[..., Any], x: Tensor, **arguments: Any) -> None:
+    """Exchange a tensor in place, and wait until no thread but this one holds it.
+
+    A thread of gloo drops its reference after it has reported the end. That takes the interpreter,
+    and one that is shutting down by then aborts the process.
+    """
+    held = _holders(x)
     try:
-        yield
+        collective(x, async_op=True, **arguments).wait()
     except RuntimeError as error:
         raise RunError(
             "This process lost the others. As a rule one of them failed first and says why; resume "
             f"the run from its last checkpoint. ({error})"
         ) from error
+    patience = time.monotonic() + _PATIENCE
+    while x.device.type == "cpu" and _holders(x) > held and time.monotonic() < patience:
+        time.sleep(0)
+
+
+def _holders(x: Tensor) -> int:
+    return int(x._use_count())  # type: ignore[attr-defined]
 
 
 def _has_nccl() -> bool:

@@ -65,6 +65,27 @@ def seen(runs):
     return [torch.load(runs / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
+LEAVES_AT_ONCE = """
+import sys
+import torch
+from calcarine import distributed
+
+place = distributed.join("cpu")
+sys.setswitchinterval(100)  # no other thread gets the interpreter any more
+place.on_writer(lambda: None)
+place.sum(torch.ones(3))
+"""
+
+
+def test_a_process_may_end_right_after_a_meeting(tmp_path):
+    """A thread of gloo that still held the last tensor died with the interpreter (SIGABRT)."""
+    script = tmp_path / "leaves.py"
+    script.write_text(LEAVES_AT_ONCE)
+    for _ in range(3):
+        done = launch(script)
+        assert done.returncode == 0, done.stderr
+
+
 def assert_same_weights(one: Path, other: Path) -> None:
     first, second = read_checkpoint(one), read_checkpoint(other)
     assert first.update == second.update
