@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import io
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
 
 import calcarine
 from calcarine import registry, sources
-from calcarine.errors import InputError, MissingDependencyError, RunError, UnknownNameError, require
-from calcarine.files import atomic_file, write_text
+from calcarine.errors import (
+    FileFormatError,
+    InputError,
+    MissingDependencyError,
+    RunError,
+    UnknownNameError,
+    require,
+)
+from calcarine.files import atomic_file, load_tensors, write_text
 
 
 def test_every_registered_name_leads_to_a_class():
@@ -80,6 +90,31 @@ def test_files_appear_whole_or_not_at_all(tmp_path):
         fail()
     assert path.read_text() == "first"
     assert [p.name for p in path.parent.iterdir()] == ["a.txt"]
+
+
+def test_tensors_are_unpacked_and_nothing_that_runs_code(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return (Path.touch, (tmp_path / "touched",))
+
+    def refusal(reason: str) -> FileFormatError:
+        assert "\n" not in reason
+        return FileFormatError(f"No: {reason}")
+
+    kept = {"w": torch.arange(3.0), "names": ["a"], "update": 7}
+    torch.save(kept, tmp_path / "good.pt")
+    whole = (tmp_path / "good.pt").read_bytes()
+    for source in (tmp_path / "good.pt", io.BytesIO(whole)):
+        found = load_tensors(source, refusal)
+        assert torch.equal(found.pop("w"), kept["w"])
+        assert found == {"names": ["a"], "update": 7}
+    torch.save(Harmful(), tmp_path / "harmful.pt")
+    (tmp_path / "short.pt").write_bytes(whole[:200])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    for name in ("harmful.pt", "short.pt", "empty.pt", "gone.pt"):
+        with pytest.raises(FileFormatError, match=r"No: \S"):
+            load_tensors(tmp_path / name, refusal)
+    assert not (tmp_path / "touched").exists()
 
 
 def test_an_unwritable_place_is_named(tmp_path):

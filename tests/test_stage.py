@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from calcarine.errors import InputError
-from calcarine.stage import DynamicStage, Pathway, Stage, detach_state, state_tensors
+from calcarine.stage import DynamicStage, Pathway, Stage, detach_state, state_tensors, steps_of
 
 
 class Leak(NamedTuple):
@@ -76,3 +76,29 @@ def test_detach_state_cuts_the_graph_and_keeps_the_type():
     assert not any(t.requires_grad for t in state_tensors(cut))
     assert cut[1] is None
     assert torch.equal(cut[2][0], torch.full((2,), 3.0))
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "dt_ms", "steps"),
+    [(200.0, 2.0, 100), (0.0, 2.0, 0), (0.3, 0.1, 3), (1e6 / 3, 1 / 3, 10**6), (7, 3.5, 2)],
+)
+def test_a_time_is_so_many_steps(time_ms, dt_ms, steps):
+    assert steps_of("Leaky", "off_ms", time_ms, dt_ms) == steps
+
+
+@pytest.mark.parametrize(
+    ("time_ms", "least", "example"),
+    [
+        (3.0, 0, 4), (199.0, 0, 200), (0.0, 1, 2), (-4.0, 0, 2), (2.0, 3, 6),
+        (float("nan"), 0, 2), (float("inf"), 1, 2),
+    ],
+)  # fmt: skip
+def test_a_time_between_steps_is_refused_with_an_example(time_ms, least, example):
+    message = (
+        f"Leaky expected off_ms as a multiple of the step of 2 ms, at least {2 * least} ms, got "
+        f"{time_ms!r}. Choose off_ms to be a multiple of dt_ms=2, for example {example}."
+    )
+    with pytest.raises(InputError) as caught:
+        steps_of("Leaky", "off_ms", time_ms, 2.0, least=least)
+    assert str(caught.value) == message
+    assert steps_of("Leaky", "off_ms", example, 2.0, least=least) == example / 2

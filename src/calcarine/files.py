@@ -1,22 +1,33 @@
-"""Writing files so that a reader never meets half of one.
+"""Writing files so that a reader never meets half of one, and unpacking what strangers wrote.
 
 Everything is written under a temporary name in the same folder, synced, and renamed when it is
 complete; renaming within a folder is atomic on every system that Python runs on. A name that starts
 with a dot and ends in ``.part`` is unfinished work of a process that was killed; nobody reads it.
+
+What ``torch.save`` wrote is unpacked as tensors, numbers and containers of these, and as nothing
+else: a file that wants to run code is refused.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from calcarine.errors import RunError
+from calcarine.errors import CalcarineError, RunError
 
-__all__ = ["atomic_file", "cache_folder", "output_file", "sync_folder", "write_bytes", "write_text"]
+__all__ = [
+    "atomic_file",
+    "cache_folder",
+    "load_tensors",
+    "output_file",
+    "sync_folder",
+    "write_bytes",
+    "write_text",
+]
 
 
 @contextmanager
@@ -92,6 +103,26 @@ def write_text(path: str | Path, text: str) -> Path:
         RunError: If the folder cannot be made or written, or the disk is full.
     """
     return write_bytes(path, text.encode())
+
+
+def load_tensors(source: str | Path | IO[bytes], refusal: Callable[[str], CalcarineError]) -> Any:
+    """Unpack on the CPU what ``torch.save`` wrote, without running code.
+
+    Args:
+        source: A path, or an open file.
+        refusal: Makes the error that is raised, out of the reason in one line.
+
+    Raises:
+        CalcarineError: What ``refusal`` returns, if the file is damaged, cannot be read, or holds
+            other things than tensors, numbers, strings and containers of these.
+    """
+    import torch
+
+    try:
+        return torch.load(source, map_location="cpu", weights_only=True)
+    except Exception as error:  # what a damaged or foreign file raises is nowhere listed
+        lines = str(error).strip().splitlines()
+        raise refusal(lines[0] if lines else repr(error)) from error
 
 
 def cache_folder() -> Path | None:

@@ -10,10 +10,12 @@ one network into another, or stays behind on the wrong device. The loop over tim
 :func:`calcarine.simulate.run`.
 
 Axes    B batch, first axis of one step | T time, first axis of a movie
+Units   time in ms
 """
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, NamedTuple
 
@@ -30,6 +32,7 @@ __all__ = [
     "Stage",
     "detach_state",
     "state_tensors",
+    "steps_of",
 ]
 
 
@@ -188,3 +191,26 @@ def detach_state(state: Any) -> Any:
         parts = [detach_state(part) for part in state]
         return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
     return state
+
+
+def steps_of(owner: str, name: str, time_ms: float, dt_ms: float, *, least: int = 0) -> int:
+    """Return how many steps a time lasts, and refuse what is not a whole number of them.
+
+    Args:
+        owner: Who asks, for the message.
+        name: What the time is called there.
+        time_ms: The time, which may miss a whole number of steps by rounding (1e-6 of it, ours).
+        dt_ms: Duration of one step.
+        least: Fewest steps.
+
+    Raises:
+        InputError: If the time is not a multiple of the step, or of fewer steps than ``least``.
+    """
+    steps = round(time_ms / dt_ms) if math.isfinite(time_ms) else -1
+    if steps < least or not math.isclose(steps * dt_ms, time_ms, rel_tol=1e-6, abs_tol=1e-6):
+        raise InputError(
+            f"{owner} expected {name} as a multiple of the step of {dt_ms:g} ms, at least "
+            f"{least * dt_ms:g} ms, got {time_ms!r}. Choose {name} to be a multiple of "
+            f"dt_ms={dt_ms:g}, for example {max(steps, least, 1) * dt_ms:g}."
+        )
+    return steps

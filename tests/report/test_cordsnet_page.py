@@ -33,7 +33,7 @@ def short(monkeypatch):
     """Few images, short trials."""
     for name, value in {
         "MOST_IMAGES": 60, "NOISE_IMAGES": 12, "PATH_IMAGES": 12, "START_IMAGES": 2,
-        "ON_MS": 60.0, "OFF_MS": 40.0, "NOISE": (0.0, 1.0), "MODES": 6,
+        "OFF_MS": 40.0, "NOISE": (0.0, 1.0), "MODES": 6,
     }.items():  # fmt: skip
         monkeypatch.setattr(cordsnet_measures, name, value)
 
@@ -61,6 +61,7 @@ def test_the_page_of_a_whole_run(tmp_path, short):
     assert re.search(r"area 2 0\.\d+ \d+\.\d \d+\.\d \d+\.\d \de-\d+", text)
     assert re.search(r"area2 \d+ \d+ ", text)  # back within so many ms
     assert "one stable state was found" in text
+    assert "each for 20 ms, then 40 ms of nothing" in text
     assert "@inproceedings{soo2024" in text
     assert page.count("data:image/png;base64") >= 6
 
@@ -68,12 +69,14 @@ def test_the_page_of_a_whole_run(tmp_path, short):
 def test_the_page_of_a_run_without_a_control(tmp_path, short):
     folder = trained(
         tmp_path / "run", "control=false", "training.phases.direct.updates=0",
-        "training.phases.annealing.updates=0",
+        "training.phases.annealing.updates=0", "model.dt_ms=3", "warmup_ms=12", "stimulus_ms=21",
+        "off_ms=21",
     )  # fmt: skip
     text = text_of(write_report(folder).read_text(encoding="utf-8"))
     assert "could not be measured" not in text
     assert "trained directly" not in text.partition("Phases A feed-forward")[0]
     assert "held-out, staged network" in text
+    assert "each for 21 ms, then 39 ms of nothing" in text  # whole steps of 3 ms
 
 
 def test_the_page_of_a_run_that_has_only_begun(tmp_path, short):

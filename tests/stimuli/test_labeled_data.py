@@ -11,6 +11,7 @@ from calcarine import cite, recipe
 from calcarine.errors import InputError, ShapeError
 from calcarine.stimuli import DigitsData, LabeledData, digits
 from calcarine.stimuli._epochs import Epochs, own_rows, seed_of
+from calcarine.stimuli.labeled_data import as_code_values, normalised
 
 STILL = {"rotation_deg": 0.0, "shear": 0.0, "stretch": 0.0, "shift_px": 0.0}
 
@@ -123,6 +124,17 @@ def test_prepared_pictures_are_those_held_out(dtype):
     shown = data.display(prepared)
     assert shown.min() >= 0
     assert torch.allclose(shown, data.fit(known.images[1198:]), atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_shown_pictures_become_code_values_again(dtype):
+    code = torch.rand(2, 3, 7, 5, dtype=dtype)
+    mean, std = (0.5, 0.25, 0.75), (0.5, 0.25, 2.0)
+    shown = normalised(code, mean, std)
+    assert shown.dtype == dtype
+    torch.testing.assert_close(shown[:, 1], (code[:, 1] - 0.25) / 0.25)
+    torch.testing.assert_close(as_code_values(shown, mean, std), code)
+    assert as_code_values(shown + 9, mean, std).max() == 1  # cut where there is no such code
 
 
 def test_prepare_refuses_what_is_not_a_picture():

@@ -3,9 +3,9 @@
     of a run       the network that went through all steps, or the one trained directly
     of a file      a published state dict; depth, classes, channels and size follow from its tensors
 
-A state dict is read with ``weights_only``: a file that wants to run code is refused. Pictures for
-published weights are prepared as in their training: shorter side 256/224 of the network's, the
-centre cut out, mean and standard deviation of ImageNet taken off per channel.
+Of a file only tensors are unpacked; one that wants to run code is refused. Pictures for published
+weights are prepared as in their training: shorter side 256/224 of the network's, the centre cut
+out, mean and standard deviation of ImageNet taken off per channel.
 
 Axes    B batch | C channels of a file, 1 or 3 | c channels of the network | H W rows down
 Source  soo2024 (published weights)
@@ -17,11 +17,13 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from calcarine.commands.shared import check_age, check_run
 from calcarine.errors import CalcarineWarning, FileFormatError, InputError
+from calcarine.files import load_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -150,13 +152,13 @@ def _state_dict(path: Path) -> Mapping[str, Any]:
 
     if not path.is_file():
         raise FileFormatError(f"There is no checkpoint {str(path)!r}.")
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # what a damaged or foreign file raises is nowhere listed
-        raise FileFormatError(
+    found = load_tensors(
+        path,
+        lambda reason: FileFormatError(
             f"{path} cannot be read as a checkpoint: it is damaged, or holds more than tensors "
-            f"({next(iter(str(error).splitlines()), type(error).__name__)})."
-        ) from error
+            f"({reason})."
+        ),
+    )
     if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
         found = found["state_dict"]
     if not isinstance(found, Mapping) or not all(
@@ -170,18 +172,19 @@ def _as_in_training(
     channels: int, size: tuple[int, int]
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
     """Return how pictures are prepared for published weights, and the way back."""
-    from calcarine.stimuli.labeled_data import IMAGENET_MEAN, IMAGENET_STD, fitted, with_channels
+    from calcarine.stimuli.labeled_data import (
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        as_code_values,
+        fitted,
+        normalised,
+        with_channels,
+    )
 
     photographs = channels == 3
-    moments = (IMAGENET_MEAN, IMAGENET_STD) if photographs else ((0.5,) * channels,) * 2
+    mean, std = (IMAGENET_MEAN, IMAGENET_STD) if photographs else ((0.5,) * channels,) * 2
 
     def prepare(picture: Tensor) -> Tensor:
-        shown = with_channels(fitted(picture, size, 256 / 224), channels)
-        mean, std = (shown.new_tensor(values)[:, None, None] for values in moments)
-        return (shown - mean) / std
+        return normalised(with_channels(fitted(picture, size, 256 / 224), channels), mean, std)
 
-    def display(images: Tensor) -> Tensor:
-        mean, std = (images.new_tensor(values)[:, None, None] for values in moments)
-        return (images * std + mean).clamp(0, 1)
-
-    return prepare, display
+    return prepare, partial(as_code_values, mean=mean, std=std)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from calcarine.commands.area_spectra import What, area_modes, together
 from calcarine.commands.classifiers import Classifier, Which, network_of_run, published_network
 from calcarine.commands.probing import as_command, check_numbers, open_folder, write_numbers
 from calcarine.commands.shared import note, print_table
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["spectrum"]
 
+What = Literal["recurrent", "jacobian", "network"]
 Found = Mapping[str, "tuple[Spectrum, Stability]"]
 
 _MOST = 1000  # eigenvalues per area
@@ -88,7 +88,10 @@ def spectrum(
     seen = None if image is None else _picture(image, opened)
     if not quiet:
         note(f"{what} of {opened.name}")
-    per_area = area_modes(model, chosen, what, seen, k, progress=None if quiet else note)
+    from calcarine.probes.area_spectra import area_modes, together
+
+    of_areas: Literal["recurrent", "jacobian"] = "jacobian" if what != "recurrent" else what
+    per_area = area_modes(model, chosen, of_areas, seen, k, progress=None if quiet else note)
     found = {f"area {number}": each for number, each in per_area.items()}
     if what == "network":
         whole = together([modes for _, modes in found.values()], k, model.dt_ms)

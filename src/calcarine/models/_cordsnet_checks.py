@@ -5,15 +5,14 @@ Axes    T time | B batch | c channels of the image | H W rows down, columns righ
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from torch import Tensor
 
 from calcarine.constants import Value
-from calcarine.errors import InputError, ShapeError
+from calcarine.errors import InputError, ShapeError, UnknownNameError
 
-__all__ = ["check_images", "check_state", "checked_size", "per_area", "steps_of"]
+__all__ = ["check_images", "check_state", "checked_size", "chosen_areas", "per_area"]
 
 
 def checked_size(
@@ -43,15 +42,13 @@ def per_area(tau_ms: float | Sequence[Value], depth: int) -> Sequence[Value]:
     return tau_ms
 
 
-def steps_of(name: str, time_ms: float, dt_ms: float) -> int:
-    """Return how many steps a time lasts; refuse what is not a multiple of the step."""
-    steps = round(time_ms / dt_ms) if math.isfinite(time_ms) else -1
-    if steps < 0 or not math.isclose(steps * dt_ms, time_ms, abs_tol=1e-6):
-        raise InputError(
-            f"CordsNet expected {name} to be a multiple of dt_ms={dt_ms:g}, at least 0, "
-            f"got {time_ms}."
-        )
-    return steps
+def chosen_areas(areas: Sequence[int] | None, depth: int) -> Sequence[int]:
+    """Return numbers of areas from 1, all where none are asked for; refuse unknown ones."""
+    known = range(1, depth + 1)
+    for area in () if areas is None else areas:
+        if area not in known:
+            raise UnknownNameError("area", str(area), map(str, known))
+    return known if areas is None else areas
 
 
 def check_images(images: Tensor, axes: tuple[int, ...], expected: tuple[int, int, int]) -> None:

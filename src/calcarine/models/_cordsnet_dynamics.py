@@ -35,6 +35,7 @@ __all__ = [
     "flickering",
     "largest_change",
     "off_on_off",
+    "relaxed",
     "summed",
     "unroll",
 ]
@@ -178,6 +179,14 @@ def unroll(
         now = drive if drive is not None else weights.drive(next(images))  # type: ignore[arg-type]
         rates = weights.step(rates, now)
         yield rates
+
+
+def relaxed(weights: NetworkWeights, steps: int) -> Rates:
+    """Return the rates of one item after so many steps without input, from 0."""
+    rates = weights.zero()
+    for after in unroll(weights, rates, None, steps):
+        rates = after
+    return rates
 
 
 def off_on_off(

@@ -15,11 +15,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from calcarine.errors import InputError, ShapeError
 
-__all__ = ["our_state"]
+__all__ = ["take_over"]
 
 _PATTERNS = (
     (r"inp_conv\.", lambda m: "stem."),
@@ -32,20 +33,28 @@ _PATTERNS = (
 )
 
 
-def our_state(
-    published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], size: tuple[int, int]
-) -> dict[str, Tensor]:
-    """Translate a published state dict, complete and without leftovers.
+@torch.no_grad()
+def take_over(
+    published: Mapping[str, Tensor], mine: Mapping[str, Tensor], size: tuple[int, int]
+) -> None:
+    """Write a published state dict, complete and without leftovers, into our tensors.
 
     Args:
         published: Tensors under their published names, each possibly after ``module.``.
-        wanted: Our tensors, under our names.
+        mine: Our tensors, under our names; nothing is written where an error is raised.
         size: Height and width of the images, for messages.
 
     Raises:
         InputError: If a tensor is missing, unknown, double, or not a finite tensor.
         ShapeError: If one has another shape than ours.
     """
+    for name, tensor in _our_state(published, mine, size).items():
+        mine[name].copy_(tensor)
+
+
+def _our_state(
+    published: Mapping[str, Tensor], wanted: Mapping[str, Tensor], size: tuple[int, int]
+) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     extra = []
     for name, tensor in published.items():

@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from calcarine.cortex.recurrent_area import half_side
 from calcarine.distributed import SyncedBatchNorm2d
 from calcarine.models._cordsnet_checks import check_images, checked_size
-from calcarine.models.soo2024 import CHANNELS, CordsNet
+from calcarine.models._cordsnet_layout import AreaLayout, area_layouts, new_skip, new_stem
+from calcarine.models.soo2024 import CordsNet
 from calcarine.stage import Stage
 
 __all__ = ["CordsNetTwin", "FoldedArea", "FoldedTwin", "Responses", "start_from"]
@@ -106,10 +106,12 @@ class FoldedTwin(NamedTuple):
 class _TwinArea(nn.Module):
     """Feed-forward convolution, normalisation, recurrent convolution once, normalisation."""
 
-    def __init__(self, below: int, channels: int, size: tuple[int, int], stride: int) -> None:
+    def __init__(self, layout: AreaLayout) -> None:
         super().__init__()
-        self.size, self.stride = size, stride
-        self.feedforward = nn.Conv2d(below, channels, 3, stride=stride, padding=1, bias=False)
+        channels, self.size, self.stride = layout.channels, layout.size, layout.stride
+        self.feedforward = nn.Conv2d(
+            layout.below, channels, 3, stride=self.stride, padding=1, bias=False
+        )
         self.feedforward_norm = SyncedBatchNorm2d(channels)
         spread = DEVIATION / (9 * channels) ** 0.5
         self.deviation = nn.Parameter(spread * torch.randn(channels, channels, 3, 3))
@@ -167,20 +169,15 @@ class CordsNetTwin(Stage):
     ) -> None:
         super().__init__()
         self.size = checked_size(depth, classes, channels, image_size)
-        self.depth, self.classes, self.channels, self.image_size = (
-            depth, classes, channels, image_size,
-        )  # fmt: skip
-        self.stem = nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False)
-        self.skip2 = nn.Conv2d(64, 64, 3, padding=1, bias=False)
-        side = half_side(half_side(self.size[0])), half_side(half_side(self.size[1]))
-        for k in range(depth):
-            below, stride = CHANNELS[max(k - 1, 0)], 2 if k in (2, 4, 6) else 1
-            side = (half_side(side[0]), half_side(side[1])) if stride == 2 else side
-            self.add_module(f"area{k + 1}", _TwinArea(below, CHANNELS[k], side, stride))
-            if k in (3, 5, 7):
-                skip = nn.Conv2d(CHANNELS[k - 2], CHANNELS[k], 1, stride=2, bias=False)
-                self.add_module(f"skip{k + 1}", skip)
-        self.readout = nn.Linear(CHANNELS[depth - 1], classes)
+        self.depth, self.classes = depth, classes
+        self.channels, self.image_size = channels, image_size
+        self.stem, self.skip2 = new_stem(channels), new_skip()
+        layouts = area_layouts(depth, self.size)
+        for area in layouts:
+            self.add_module(f"area{area.number}", _TwinArea(area))
+            if area.skipped:
+                self.add_module(f"skip{area.number}", new_skip(area))
+        self.readout = nn.Linear(layouts[-1].channels, classes)
 
     @property
     def areas(self) -> tuple[_TwinArea, ...]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -30,15 +31,15 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import weight_norm
 
 from calcarine.constants import Value
-from calcarine.cortex.recurrent_area import RecurrentArea, RecurrentAreaState, half_side
+from calcarine.cortex.recurrent_area import RecurrentArea
 from calcarine.errors import InputError, UnknownNameError
 from calcarine.models._baseline_cache import BaselineCache
 from calcarine.models._cordsnet_checks import (
     check_images,
     check_state,
     checked_size,
+    chosen_areas,
     per_area,
-    steps_of,
 )
 from calcarine.models._cordsnet_dynamics import (
     NetworkWeights,
@@ -47,19 +48,18 @@ from calcarine.models._cordsnet_dynamics import (
     flickering,
     largest_change,
     off_on_off,
+    relaxed,
     summed,
     unroll,
 )
 from calcarine.models._cordsnet_kernel import PackCache
-from calcarine.models._cordsnet_published import our_state
+from calcarine.models._cordsnet_layout import area_layouts, new_skip, new_stem
+from calcarine.models._cordsnet_published import take_over
 from calcarine.models._cordsnet_settling import CHECK_EVERY, settle
 from calcarine.models._cordsnet_state import CordsNetState, Equilibrium, as_state
-from calcarine.stage import FusedStage
+from calcarine.stage import FusedStage, steps_of
 
 __all__ = ["CordsNet", "CordsNetState", "Equilibrium"]
-
-CHANNELS = (64, 64, 128, 128, 256, 256, 512, 512)
-"""Channels of the eight areas. soo2024."""
 
 Gradient = Literal["steps", "fixed_point"]
 
@@ -104,25 +104,20 @@ class CordsNet(FusedStage):
     ) -> None:
         super().__init__()
         self.size = checked_size(depth, classes, channels, image_size)
-        self.depth, self.classes, self.channels, self.image_size = (
-            depth, classes, channels, image_size,
-        )  # fmt: skip
+        self.depth, self.classes = depth, classes
+        self.channels, self.image_size = channels, image_size
         self.dt_ms, self.tau_ms, self.learnable = float(dt_ms), tau_ms, bool(learnable)
-        self.stem = weight_norm(nn.Conv2d(channels, 64, 7, stride=2, padding=3, bias=False))
-        self.skip2 = weight_norm(nn.Conv2d(64, 64, 3, padding=1, bias=False))
-        side = half_side(half_side(self.size[0])), half_side(half_side(self.size[1]))
-        for k, tau in enumerate(per_area(tau_ms, depth)):
-            below, stride = CHANNELS[max(k - 1, 0)], 2 if k in (2, 4, 6) else 1
-            side = (half_side(side[0]), half_side(side[1])) if stride == 2 else side
+        self.stem, self.skip2 = weight_norm(new_stem(channels)), weight_norm(new_skip())
+        layouts = area_layouts(depth, self.size)
+        for layout, tau in zip(layouts, per_area(tau_ms, depth), strict=True):
             area = RecurrentArea(
-                in_channels=below, channels=CHANNELS[k], size=side, stride=stride, dt_ms=dt_ms,
-                tau_ms=tau, learnable=learnable,
+                in_channels=layout.below, channels=layout.channels, size=layout.size,
+                stride=layout.stride, dt_ms=dt_ms, tau_ms=tau, learnable=learnable,
             )  # fmt: skip
-            self.add_module(f"area{k + 1}", area)
-            if k in (3, 5, 7):
-                skip = nn.Conv2d(CHANNELS[k - 2], CHANNELS[k], 1, stride=2, bias=False)
-                self.add_module(f"skip{k + 1}", weight_norm(skip))
-        self.readout = weight_norm(nn.Linear(CHANNELS[depth - 1], classes))
+            self.add_module(f"area{layout.number}", area)
+            if layout.skipped:
+                self.add_module(f"skip{layout.number}", weight_norm(new_skip(layout)))
+        self.readout = weight_norm(nn.Linear(layouts[-1].channels, classes))
         self._cache, self._packs = BaselineCache(), PackCache()
 
     @property
@@ -145,12 +140,8 @@ class CordsNet(FusedStage):
     def initial_state(self, like: Float[Tensor, "B c H W"]) -> CordsNetState:
         """Return rates of 0 for images of the shape of ``like``."""
         self._check(like, (4,))
-        return CordsNetState(
-            tuple(
-                RecurrentAreaState(like.new_zeros(like.shape[0], *area.bias.shape))
-                for area in self.areas
-            )
-        )
+        shapes = [(like.shape[0], *area.bias.shape) for area in self.areas]
+        return as_state(tuple(like.new_zeros(shape) for shape in shapes))
 
     def baseline(self, like: Float[Tensor, "B c H W"], warmup_ms: float = 200.0) -> CordsNetState:
         """Return the state after relaxing without input, which is the same for every image.
@@ -357,10 +348,7 @@ class CordsNet(FusedStage):
             ShapeError: If the images do not fit the model.
         """
         self._check(images, (4, 5))
-        chosen = range(1, self.depth + 1) if areas is None else areas
-        for area in chosen:
-            if area not in range(1, self.depth + 1):
-                raise UnknownNameError("area", str(area), map(str, range(1, self.depth + 1)))
+        chosen = chosen_areas(areas, self.depth)
         keep = measure or (lambda r: r)
         kept: dict[int, list[Tensor]] = {area: [] for area in chosen}
         for rates in self.trial(images, warmup_ms, stimulus_ms, off_ms):
@@ -379,34 +367,23 @@ class CordsNet(FusedStage):
             ShapeError: If one has another shape; nothing is loaded then.
         """
         mine = {n: p for n, p in self.named_parameters() if ".tau." not in n}
-        found = our_state(state_dict, mine, self.size)
-        with torch.no_grad():
-            for name, tensor in found.items():
-                mine[name].copy_(tensor)
+        take_over(state_dict, mine, self.size)
 
     def _rest(self, weights: NetworkWeights, warmup_ms: float, batch: int) -> Rates:
         """Return the rates after relaxing without input, from memory where weights are fixed."""
         steps = self._steps("warmup_ms", warmup_ms)
-        detached = weights.detached()
-
-        def compute() -> Rates:
-            rates = detached.zero()
-            for after in unroll(detached, rates, None, steps):
-                rates = after
-            return rates
-
+        compute = partial(relaxed, weights.detached(), steps)
         if torch.is_grad_enabled() and any(p.requires_grad for p in self.parameters()):
             with torch.no_grad():
                 return expanded(compute(), batch)
         inner = [*self.areas, *(getattr(self, f"skip{k}") for k in range(4, self.depth + 1, 2))]
         tensors = [t for part in inner for t in part.state_dict(keep_vars=True).values()]
-        device = detached.stem.device.type
+        device = weights.stem.device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        setting = (self.dt_ms, autocast)
-        return expanded(self._cache.get(tensors, setting, steps, compute), batch)
+        return expanded(self._cache.get(tensors, (self.dt_ms, autocast), steps, compute), batch)
 
     def _steps(self, name: str, time_ms: float) -> int:
-        return steps_of(name, time_ms, self.dt_ms)
+        return steps_of("CordsNet", name, time_ms, self.dt_ms)
 
     def _check(self, images: Tensor, axes: tuple[int, ...]) -> None:
         check_images(images, axes, (self.channels, *self.size))

@@ -17,7 +17,6 @@ Source  soo2024 (trial)
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -28,19 +27,17 @@ from torch import Tensor, nn
 from calcarine.errors import InputError, ShapeError, UnknownNameError
 from calcarine.models._cordsnet_state import CordsNetState, as_state
 from calcarine.models.soo2024 import CordsNet
-from calcarine.probes.readout import _step_ms
-from calcarine.stage import DynamicStage, Pathway, PathwayState
+from calcarine.probes._memory import has_memory, step_ms
+from calcarine.stage import DynamicStage, Pathway, PathwayState, steps_of
 
 __all__ = [
     "Moment",
     "Player",
     "chosen_areas",
     "drawn_like",
-    "is_dynamic",
     "map_state",
     "player",
     "rows",
-    "steps_in",
 ]
 
 
@@ -117,7 +114,7 @@ class _StagePlayer(Player):
 
     def baseline(self, images: Tensor, warmup_ms: float) -> Any:
         state, nothing = self._model.initial_state(images), torch.zeros_like(images)
-        for _ in range(steps_in("warmup_ms", warmup_ms, self.dt_ms)):
+        for _ in range(steps_of("A trial", "warmup_ms", warmup_ms, self.dt_ms)):
             _, state = self._model(nothing, state)
         return state
 
@@ -130,12 +127,12 @@ class _StagePlayer(Player):
         noise: float = 0.0,
         generator: torch.Generator | None = None,
     ) -> Iterator[Moment]:
-        for _ in range(steps_in("stimulus_ms", stimulus_ms, self.dt_ms)):
+        for _ in range(steps_of("A trial", "stimulus_ms", stimulus_ms, self.dt_ms)):
             frame = images + noise * drawn_like(images, generator) if noise else images
             output, state = self._model(frame, state)
             yield Moment(state, output)
         nothing = torch.zeros_like(images)
-        for _ in range(steps_in("off_ms", off_ms, self.dt_ms)):
+        for _ in range(steps_of("A trial", "off_ms", off_ms, self.dt_ms)):
             output, state = self._model(nothing, state)
             yield Moment(state, output)
 
@@ -163,7 +160,7 @@ def player(model: nn.Module, dt_ms: float | None = None) -> Player:
     Raises:
         InputError: If the model has no memory, or its step is not known.
     """
-    if not is_dynamic(model):
+    if not has_memory(model):
         raise InputError(
             f"A trial expected a model with memory (a DynamicStage), got a {type(model).__name__}, "
             "whose answer does not depend on time."
@@ -173,29 +170,7 @@ def player(model: nn.Module, dt_ms: float | None = None) -> Player:
             raise InputError(f"CordsNet has a step of {model.dt_ms:g} ms, got dt_ms={dt_ms!r}.")
         return _CordsNetPlayer(model)
     assert isinstance(model, DynamicStage)
-    return _StagePlayer(model, _step_ms(model, dt_ms))
-
-
-def is_dynamic(model: Any) -> bool:
-    """Return whether a model has memory."""
-    if isinstance(model, Pathway):
-        return any(is_dynamic(model.get_submodule(name)) for name in model.order)
-    return isinstance(model, DynamicStage)
-
-
-def steps_in(name: str, time_ms: float, dt_ms: float, *, least: int = 0) -> int:
-    """Return how many steps a time lasts.
-
-    Raises:
-        InputError: If it is not a multiple of the step, or of fewer steps than ``least``.
-    """
-    steps = round(time_ms / dt_ms) if math.isfinite(time_ms) else -1
-    if steps < least or not math.isclose(steps * dt_ms, time_ms, rel_tol=1e-6, abs_tol=1e-6):
-        raise InputError(
-            f"A trial expected {name} as a multiple of the step of {dt_ms:g} ms, at least "
-            f"{least * dt_ms:g} ms, got {time_ms!r}."
-        )
-    return steps
+    return _StagePlayer(model, step_ms("A trial", model, dt_ms))
 
 
 def chosen_areas(known: dict[str, Tensor], areas: Any) -> tuple[str, ...]:

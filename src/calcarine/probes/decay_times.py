@@ -28,7 +28,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError, UnknownNameError
-from calcarine.probes._trials import chosen_areas, player, steps_in
+from calcarine.probes._trials import chosen_areas, player
+from calcarine.stage import steps_of
 
 __all__ = ["TimeConstants", "fit_decay", "time_constants"]
 
@@ -208,10 +209,10 @@ def time_constants(
     """
     taken = player(model, dt_ms)
     _check(high, low, silent, taken.dt_ms)
-    steps_in("off_ms", off_ms, taken.dt_ms, least=1)
+    steps_of("time_constants", "off_ms", off_ms, taken.dt_ms, least=1)
     rest = taken.activities(taken.baseline(images[:1], warmup_ms))
     names = chosen_areas(rest, areas)
-    on = steps_in("stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
+    on = steps_of("time_constants", "stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
     decays: dict[str, _Decay] = {}
     state = taken.baseline(images, warmup_ms)
     for step, moment in enumerate(taken.play(images, state, stimulus_ms, off_ms), start=1 - on):

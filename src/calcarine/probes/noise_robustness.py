@@ -26,9 +26,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError, UnknownNameError
+from calcarine.probes._memory import has_memory
 from calcarine.probes._proportions import standard_error, wilson
-from calcarine.probes._trials import Player, drawn_like, is_dynamic, player, steps_in
+from calcarine.probes._trials import Player, drawn_like, player
 from calcarine.probes.time_course import check_classes, check_labels
+from calcarine.stage import steps_of
 
 __all__ = ["NoiseRobustness", "noise_robustness"]
 
@@ -109,11 +111,11 @@ def noise_robustness(
         ShapeError: If labels do not fit their images, or the model does not answer with logits.
         NonFiniteError: If an answer is NaN or infinite.
     """
-    dynamic = is_dynamic(model)
+    dynamic = has_memory(model)
     chosen = _checked(noise_std, kinds, repeats, dynamic)
     taken = player(model, dt_ms) if dynamic else None  # type: ignore[arg-type]
     if taken is not None:
-        steps_in("stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
+        steps_of("noise_robustness", "stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
     correct, broken, count = None, None, 0
     for images, labels in batches:
         check_labels(images, labels)

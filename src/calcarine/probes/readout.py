@@ -13,7 +13,6 @@ Source  feather2019 (probing layer by layer)
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,8 +21,9 @@ from jaxtyping import Shaped
 from torch import Tensor, nn
 
 from calcarine.errors import InputError, RunError, UnknownNameError
+from calcarine.probes._memory import has_memory, step_ms
 from calcarine.simulate import Engine, run
-from calcarine.stage import DynamicStage, Pathway
+from calcarine.stage import DynamicStage, Pathway, steps_of
 
 __all__ = ["Readout", "readout"]
 
@@ -114,7 +114,7 @@ def readout(
             f"readout expected a module with named layers, got a {type(model).__name__}. A plain "
             "function can be probed as it is."
         )
-    if not _has_memory(model):
+    if not has_memory(model):
         if time_ms is not None or dt_ms is not None:
             raise InputError(
                 f"{type(model).__name__} has no memory, so time means nothing to it. Leave out "
@@ -125,40 +125,9 @@ def readout(
         raise InputError(
             f"{type(model).__name__} has memory: say when to read it. For example time_ms=80."
         )
-    return Readout(model, layer, _steps(time_ms, _step_ms(model, dt_ms)), engine)
-
-
-def _has_memory(model: nn.Module) -> bool:
-    if not isinstance(model, Pathway):
-        return isinstance(model, DynamicStage)
-    return any(_has_memory(model.get_submodule(name)) for name in model.order)
-
-
-def _step_ms(model: nn.Module, given: float | None) -> float:
-    if given is not None:
-        if not 0 < given < math.inf:
-            raise InputError(f"readout expected dt_ms > 0, got {given!r}.")
-        return given
-    # The contract does not ask for a step: only stages with time constants have one.
-    steps = [getattr(p, "dt_ms", None) for p in model.modules() if isinstance(p, DynamicStage)]
-    found = {float(step) for step in steps if isinstance(step, int | float)}
-    if len(found) != 1:
-        several = f"stages have steps of {', '.join(map(str, sorted(found)))} ms"
-        raise InputError(
-            f"readout expected one time step, but {several if found else 'no stage has a dt_ms'}. "
-            "Pass dt_ms, the time that one call of the model stands for."
-        )
-    return found.pop()
-
-
-def _steps(time_ms: float, step_ms: float) -> int:
-    steps = round(time_ms / step_ms) if math.isfinite(time_ms) else 0
-    if steps < 1 or not math.isclose(steps * step_ms, time_ms, rel_tol=1e-6):
-        raise InputError(
-            f"readout expected time_ms as a positive multiple of the step of {step_ms:g} ms, got "
-            f"{time_ms!r}. For example {max(steps, 1) * step_ms:g}."
-        )
-    return steps
+    one_ms = step_ms("readout", model, dt_ms)
+    steps = steps_of("readout", "time_ms", time_ms, one_ms, least=1)
+    return Readout(model, layer, steps, engine)
 
 
 def _find(model: nn.Module, layer: str) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calcarine.errors import InputError, RunError
-from calcarine.probes._trials import Player, chosen_areas, player, steps_in
+from calcarine.probes._trials import Player, chosen_areas, player
 from calcarine.probes.area_recording import (
     FORMAT,
     AreaRecording,
@@ -36,6 +36,7 @@ from calcarine.probes.area_recording import (
 )
 from calcarine.progress import Progress, open_progress
 from calcarine.simulate import Recording
+from calcarine.stage import steps_of
 
 __all__ = ["record_areas"]
 
@@ -83,9 +84,9 @@ def record_areas(
     if every < 1:
         raise InputError(f"record_areas expected every >= 1, got {every}.")
     taken, folder = player(model, dt_ms), Path(folder)
-    steps = steps_in("stimulus_ms", stimulus_ms, taken.dt_ms)
-    steps += steps_in("off_ms", off_ms, taken.dt_ms)
-    steps_in("stimulus_ms and off_ms together", steps * taken.dt_ms, taken.dt_ms, least=1)
+    steps = steps_of("record_areas", "stimulus_ms", stimulus_ms, taken.dt_ms)
+    steps += steps_of("record_areas", "off_ms", off_ms, taken.dt_ms)
+    steps_of("record_areas", "stimulus_ms and off_ms", steps * taken.dt_ms, taken.dt_ms, least=1)
     batches = [images] if isinstance(images, Tensor) else images
     known = len(batches) if isinstance(batches, Sized) else None
     settings: dict[str, Any] = {

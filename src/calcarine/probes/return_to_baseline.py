@@ -27,7 +27,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calcarine.errors import InputError, NonFiniteError
-from calcarine.probes._trials import Player, chosen_areas, map_state, player, rows, steps_in
+from calcarine.probes._trials import Player, chosen_areas, map_state, player, rows
+from calcarine.stage import steps_of
 
 __all__ = ["BaselineReturn", "return_to_baseline"]
 
@@ -124,8 +125,8 @@ def return_to_baseline(
     """
     _check(len(images), random_starts, scales, tolerance)
     taken = player(model, dt_ms)
-    steps_in("stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
-    steps = steps_in("off_ms", off_ms, taken.dt_ms, least=1)
+    steps_of("return_to_baseline", "stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
+    steps = steps_of("return_to_baseline", "off_ms", off_ms, taken.dt_ms, least=1)
     rest = taken.baseline(images[:1], warmup_ms)
     at_rest = taken.activities(rest)
     names = chosen_areas(at_rest, areas)

@@ -24,7 +24,8 @@ from torch import Tensor, nn
 
 from calcarine.errors import InputError, NonFiniteError, ShapeError
 from calcarine.probes._proportions import standard_error, wilson
-from calcarine.probes._trials import Player, player, steps_in
+from calcarine.probes._trials import Player, player
+from calcarine.stage import steps_of
 
 __all__ = ["AccuracyOverTime", "accuracy_over_time"]
 
@@ -127,8 +128,8 @@ def accuracy_over_time(
         NonFiniteError: If an answer is NaN or infinite.
     """
     taken = player(model, dt_ms)
-    steps = steps_in("stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
-    steps += steps_in("off_ms", off_ms, taken.dt_ms)
+    steps = steps_of("accuracy_over_time", "stimulus_ms", stimulus_ms, taken.dt_ms, least=1)
+    steps += steps_of("accuracy_over_time", "off_ms", off_ms, taken.dt_ms)
     correct, confidence, images = None, None, None
     for shown, labels in batches:
         check_labels(shown, labels)

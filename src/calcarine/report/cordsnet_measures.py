@@ -6,8 +6,8 @@
     paths                  the last area in principal components
     at_rest, looking       the step of every area linearised, without an image and with one
 
-A page takes about a minute for 32 x 32 pixels and two areas; of larger networks fewer images are
-looked at.
+Images are shown for as long as in a trial of the task. A page takes about a minute for 32 x 32
+pixels and two areas; of larger networks fewer images are looked at.
 
 Axes    B batch | C channels | H W rows down, columns right
 Units   time in ms
@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from calcarine.models import CordsNet
-from calcarine.probes.eigenvalues import Spectrum, leading_eigenvalues
-from calcarine.probes.linear_stability import Stability, step_stability
+from calcarine.probes.area_spectra import recurrence_spectrum, step_modes
+from calcarine.probes.eigenvalues import Spectrum
+from calcarine.probes.linear_stability import Stability
 from calcarine.probes.noise_robustness import NoiseRobustness, noise_robustness
 from calcarine.probes.return_to_baseline import BaselineReturn, return_to_baseline
 from calcarine.probes.time_course import AccuracyOverTime, accuracy_over_time
@@ -34,7 +34,9 @@ from calcarine.training.run import Run
 
 __all__ = ["CordsNetResults", "measure_cordsnet", "reservation"]
 
-WARMUP_MS, ON_MS, OFF_MS = 200.0, 200.0, 100.0
+OFF_MS, REST_MS, RETURN_MS = 100.0, 200.0, 400.0
+"""How long answers are followed after an image; the least time after which a network counts as at
+rest; the same, and how long it is followed, for its return to the baseline. Ours."""
 NOISE = (0.0, 0.5, 1.0, 2.0, 4.0)
 MOST_IMAGES, NOISE_IMAGES, PATH_IMAGES, START_IMAGES = 600, 120, 60, 12
 MODES, FEW_MODES, LARGE_AREA = 40, 4, 20_000
@@ -100,22 +102,24 @@ def measure_cordsnet(run: Run, progress: Callable[[str], None]) -> CordsNetResul
 
     shown = some(MOST_IMAGES, 16)
     progress(f"recognising {sum(len(b) for _, b in shown)} held-out images over time")
-    times = {"warmup_ms": WARMUP_MS, "stimulus_ms": ON_MS}
-    staged = accuracy_over_time(model, shown, off_ms=OFF_MS, **times)
-    direct = None
-    if control is not None:
-        direct = accuracy_over_time(control, shown, off_ms=OFF_MS, **times)
+    times = _times(task) | {"off_ms": _in_steps(OFF_MS, model)}
+    staged = accuracy_over_time(model, shown, **times)
+    direct = None if control is None else accuracy_over_time(control, shown, **times)
     right = sum(int((task.twin(images).argmax(1) == labels).sum()) for images, labels in shown)
     progress("following the network back to its baseline")
     images = torch.cat([images for images, _ in some(START_IMAGES, 4)])
     draw = torch.Generator(device).manual_seed(0)
-    back = return_to_baseline(model, images, random_starts=4, generator=draw)
+    long_ms = _in_steps(RETURN_MS, model)
+    back = return_to_baseline(
+        model, images, warmup_ms=long_ms, stimulus_ms=task.stimulus_ms, off_ms=long_ms,
+        random_starts=4, generator=draw,
+    )  # fmt: skip
     progress("adding noise")
     noise = _noise(task, control, some(NOISE_IMAGES), draw)
     progress("following activity in principal components")
-    paths, classes = _paths(model, some(PATH_IMAGES, 4))
+    paths, classes = _paths(task, some(PATH_IMAGES, 4))
     progress("looking for eigenvalues")
-    recurrent, at_rest, looking = _spectra(model, images[:1])
+    recurrent, at_rest, looking = _spectra(task, images[:1])
     return CordsNetResults(
         staged.count, task.data.held_out_count, right / staged.count, staged, direct, back, noise,
         paths, classes, recurrent, at_rest, looking,
@@ -138,6 +142,16 @@ def reservation(run: Run, network: str = "staged") -> str:
     return ""
 
 
+def _times(task: Any) -> dict[str, Any]:
+    """Return the times of a trial as while learning."""
+    return {"warmup_ms": task.warmup_ms, "stimulus_ms": task.stimulus_ms}
+
+
+def _in_steps(time_ms: float, model: CordsNet) -> float:
+    """Return a time of ours as a multiple of the model's step."""
+    return max(1, round(time_ms / model.dt_ms)) * model.dt_ms
+
+
 def _cost(model: CordsNet) -> float:
     """Return about how many multiplications a step of all areas takes."""
     return sum(2 * 9 * area.bias.numel() * area.channels for area in model.areas)
@@ -153,25 +167,23 @@ def _held_out(data: Any, most: int, device: torch.device) -> Iterator[tuple[Tens
 def _noise(
     task: Any, control: Any, shown: list[tuple[Tensor, Tensor]], draw: torch.Generator
 ) -> dict[str, NoiseRobustness]:
-    found = {
-        "staged": noise_robustness(
-            task.model, shown, NOISE, generator=draw, warmup_ms=WARMUP_MS, stimulus_ms=ON_MS
-        )
-    }
+    times = _times(task)
+    found = {"staged": noise_robustness(task.model, shown, NOISE, generator=draw, **times)}
     if control is not None:
         found["direct"] = noise_robustness(
-            control, shown, NOISE, kinds=("frozen",), generator=draw, warmup_ms=WARMUP_MS,
-            stimulus_ms=ON_MS,
-        )  # fmt: skip
+            control, shown, NOISE, kinds=("frozen",), generator=draw, **times
+        )
     found["twin"] = noise_robustness(task.twin, shown, NOISE, generator=draw)
     return found
 
 
-def _paths(model: CordsNet, shown: list[tuple[Tensor, Tensor]]) -> tuple[Trajectories, Tensor]:
+def _paths(task: Any, shown: list[tuple[Tensor, Tensor]]) -> tuple[Trajectories, Tensor]:
+    model: CordsNet = task.model
     images, labels = (torch.cat(parts) for parts in zip(*shown, strict=True))
-    rest = model.baseline(images, WARMUP_MS)
+    rest = model.baseline(images, task.warmup_ms)
     rates = [rest.areas[-1].r]
-    for after in model.trial(images, 0.0, ON_MS, OFF_MS, state=rest):
+    off_ms = _in_steps(OFF_MS, model)
+    for after in model.trial(images, 0.0, task.stimulus_ms, off_ms, state=rest):
         rates.append(after[-1])
     # The average over positions: what the readout is given of the area.
     course = torch.stack([r.mean((2, 3)) for r in rates])
@@ -179,35 +191,24 @@ def _paths(model: CordsNet, shown: list[tuple[Tensor, Tensor]]) -> tuple[Traject
     return principal_trajectories(course, components, dt_ms=model.dt_ms), labels.cpu()
 
 
-def _spectra(
-    model: CordsNet, image: Tensor
-) -> tuple[list[Spectrum], list[Stability], list[Stability]]:
+def _spectra(task: Any, image: Tensor) -> tuple[list[Spectrum], list[Stability], list[Stability]]:
     """Linearise the areas; none feeds an earlier one, so their modes are those of the network."""
+    model: CordsNet = task.model
     weights = model.folded().detached()
-    rest = tuple(area.r for area in model.baseline(image, WARMUP_MS).areas)
-    excited = rest
-    for rates in model.trial(image, 0.0, ON_MS, state=model.baseline(image, WARMUP_MS)):
+    start = model.baseline(image, max(task.warmup_ms, _in_steps(REST_MS, model)))
+    rest = excited = tuple(area.r for area in start.areas)
+    for rates in model.trial(image, 0.0, task.stimulus_ms, state=start):
         excited = rates
-    recurrent = [_recurrent(a.recurrent, r.shape) for a, r in zip(weights.areas, rest, strict=True)]
-    found = []
-    for rates, shown in ((rest, None), (excited, image)):
+
+    def modes_at(rates: tuple[Tensor, ...], shown: Tensor | None) -> list[Stability]:
         fed = weights.fed(rates, weights.drive(shown))
-        steps = []
-        for area, r, f in zip(weights.areas, rates, fed, strict=True):
-            k = _modes(r.numel())
-            steps.append(
-                step_stability(lambda x, a=area, f=f: a.step(x, f), r, model.dt_ms, k=k)  # type: ignore[misc]
-            )
-        found.append(steps)
-    return recurrent, found[0], found[1]
+        return [
+            step_modes(area, r, f, model.dt_ms, _modes(r.numel()))
+            for area, r, f in zip(weights.areas, rates, fed, strict=True)
+        ]
 
-
-def _recurrent(kernel: Tensor, shape: torch.Size) -> Spectrum:
-    k = _modes(shape.numel())
-    return leading_eigenvalues(
-        lambda v: F.conv2d(v, kernel, padding=1), shape, k, dtype=kernel.dtype,
-        device=kernel.device,
-    )  # fmt: skip
+    recurrent = [recurrence_spectrum(a, _modes(a.bias.numel())) for a in weights.areas]
+    return recurrent, modes_at(rest, None), modes_at(excited, image)
 
 
 def _modes(units: int) -> int:

@@ -2,20 +2,20 @@
 
     event = (t = frame * dt, x, y, value > 0)
 
-Only tensors are unpacked (``weights_only``): a file that wants to run code is refused.
+Only tensors are unpacked: a file that wants to run code is refused.
 """
 
 from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
 from calcarine.errors import CalcarineWarning, FileFormatError
+from calcarine.files import load_tensors
 from calcarine.stimuli._event_names import RawEvents
 
 __all__ = ["is_tensor_file", "read_tensor"]
@@ -40,7 +40,13 @@ def read_tensor(path: Path, label: str, dt_ms: float) -> RawEvents:
     Raises:
         FileFormatError: If the file is damaged, wants to run code, or holds anything else.
     """
-    tensor = _loaded(path, label)
+    tensor = load_tensors(
+        path,
+        lambda reason: FileFormatError(
+            f"Cannot read {label} as a tensor: it is damaged, incomplete, or holds objects that "
+            f"would run code ({reason}). {_ACCEPTED}."
+        ),
+    )
     if not isinstance(tensor, Tensor):
         raise FileFormatError(f"{label} holds a {type(tensor).__name__}. {_ACCEPTED}.")
     if tensor.layout not in (torch.strided, torch.sparse_coo) or tensor.ndim != 3:
@@ -69,17 +75,6 @@ def read_tensor(path: Path, label: str, dt_ms: float) -> RawEvents:
     )
     size = (tensor.shape[2], tensor.shape[1])
     return RawEvents(times, index[1], index[2], values > 0, size, "non-zero value {}".format)
-
-
-def _loaded(path: Path, label: str) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # unpacking strangers' files raises nearly everything there is
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-        raise FileFormatError(
-            f"Cannot read {label} as a tensor: it is damaged, incomplete, or holds objects that "
-            f"would run code ({reason}). {_ACCEPTED}."
-        ) from error
 
 
 def _entries(tensor: Tensor, label: str) -> tuple[Int64[Tensor, "3 N"], Tensor]:

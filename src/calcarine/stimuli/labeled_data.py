@@ -19,7 +19,7 @@ Source  ours; the mean and the deviation that most networks for ImageNet are giv
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import NamedTuple
 
@@ -35,8 +35,10 @@ __all__ = [
     "IMAGENET_STD",
     "LabeledBatch",
     "LabeledData",
+    "as_code_values",
     "checked_moments",
     "fitted",
+    "normalised",
     "with_channels",
 ]
 
@@ -178,13 +180,27 @@ class LabeledData(ABC):
 
     def normalised(self, picture: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return code values as they are shown to a network."""
-        mean, std = (picture.new_tensor(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
-        return (picture - mean) / std
+        return normalised(picture, self.mean, self.std)
 
     def display(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
         """Return pictures as shown to a network as code values again, in [0, 1]."""
-        mean, std = (images.new_tensor(v).reshape(-1, 1, 1) for v in (self.mean, self.std))
-        return (images * std + mean).clamp(0.0, 1.0)
+        return as_code_values(images, self.mean, self.std)
+
+
+def normalised(
+    picture: Float[Tensor, "B C H W"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "B C H W"]:
+    """Return code values as they are shown to a network, ``(code - mean) / std`` per channel."""
+    middle, spread = (picture.new_tensor(v)[:, None, None] for v in (mean, std))
+    return (picture - middle) / spread
+
+
+def as_code_values(
+    images: Float[Tensor, "B C H W"], mean: Sequence[float], std: Sequence[float]
+) -> Float[Tensor, "B C H W"]:
+    """Return pictures as shown to a network as code values again, cut to [0, 1]."""
+    middle, spread = (images.new_tensor(v)[:, None, None] for v in (mean, std))
+    return (images * spread + middle).clamp(0.0, 1.0)
 
 
 def fitted(

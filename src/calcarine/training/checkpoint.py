@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import io
 import json
-import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from calcarine import __version__
 from calcarine.errors import CheckpointError
+from calcarine.files import load_tensors
 from calcarine.training.storage import digest, remove_folder, replace_folder
 from calcarine.training.weights import decode_weights, encode_weights
 
@@ -164,14 +164,12 @@ def read_folder(path: Path) -> Checkpoint:
                 f"The checkpoint {path} is damaged: {name} was cut short or changed since it was "
                 "written (its SHA-256 differs)."
             )
-    try:
-        training = torch.load(
-            io.BytesIO(files["training.pt"]), map_location="cpu", weights_only=True
-        )
-    except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError) as error:
-        raise CheckpointError(
-            f"{path / 'training.pt'} cannot be read as plain tensors and numbers ({error})."
-        ) from error
+    training = load_tensors(
+        io.BytesIO(files["training.pt"]),
+        lambda reason: CheckpointError(
+            f"{path / 'training.pt'} cannot be read as plain tensors and numbers ({reason})."
+        ),
+    )
     weights = path / "weights.safetensors"
     return Checkpoint(
         path=path,

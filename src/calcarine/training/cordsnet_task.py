@@ -29,9 +29,9 @@ from torch.nn import functional
 
 from calcarine.distributed import world
 from calcarine.errors import InputError, UnknownNameError
-from calcarine.models._cordsnet_checks import steps_of
 from calcarine.models.cordsnet_twin import CordsNetTwin, FoldedTwin, start_from
 from calcarine.models.soo2024 import CordsNet
+from calcarine.stage import steps_of
 from calcarine.stimuli import DigitsData, LabeledBatch, NamedData
 from calcarine.training.cordsnet_inverse import inverse_loss
 from calcarine.training.cordsnet_trial import Trial, return_distances, trial_answers, trial_loss
@@ -141,9 +141,9 @@ class CordsNetTask(GradientTask):
         )  # fmt: skip
         self.direct = _another(model) if control else None
         self.trial = Trial(
-            warmup=steps_of("warmup_ms", warmup_ms, model.dt_ms),
-            on=steps_of("stimulus_ms", stimulus_ms, model.dt_ms),
-            off=steps_of("off_ms", off_ms, model.dt_ms),
+            warmup=steps_of("CordsNetTask", "warmup_ms", warmup_ms, model.dt_ms),
+            on=steps_of("CordsNetTask", "stimulus_ms", stimulus_ms, model.dt_ms),
+            off=steps_of("CordsNetTask", "off_ms", off_ms, model.dt_ms),
             readout=readout_steps,
             settle=settle_steps,
             settle_weight=settle_weight,

@@ -16,30 +16,64 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from calcarine.cortex.recurrent_area import AreaWeights
 from calcarine.errors import InputError
+from calcarine.models import CordsNet
+from calcarine.probes.eigenvalues import Spectrum, leading_eigenvalues
+from calcarine.probes.linear_stability import Stability, modes, step_stability
 
-if TYPE_CHECKING:
-    from jaxtyping import Float
-    from torch import Tensor
-
-    from calcarine.cortex.recurrent_area import AreaWeights
-    from calcarine.models import CordsNet
-    from calcarine.probes.spectrum import Spectrum, Stability
-
-__all__ = ["What", "area_modes", "resting_or_shown", "together"]
-
-What = Literal["recurrent", "jacobian", "network"]
-Rates = tuple["Tensor", ...]
+__all__ = ["area_modes", "recurrence_spectrum", "resting_or_shown", "step_modes", "together"]
 
 _SETTLING_MS = 2000.0
 """How long a network may take to settle, ms; ours."""
 
 
+def recurrence_spectrum(area: AreaWeights, k: int) -> Spectrum:
+    """Return the leading eigenvalues of the recurrent convolution of an area.
+
+    Args:
+        area: Its weights, folded.
+        k: How many, at most the number of its units.
+    """
+    kernel = area.recurrent
+    return leading_eigenvalues(
+        lambda r: F.conv2d(r, kernel, padding=1), (1, *area.bias.shape), k,
+        dtype=kernel.dtype, device=kernel.device,
+    )  # fmt: skip
+
+
+def step_modes(
+    area: AreaWeights,
+    r: Float[Tensor, "1 C H W"],
+    fed: Float[Tensor, "1 C H W"] | Float[Tensor, "C H W"],
+    dt_ms: float,
+    k: int,
+    *,
+    slope: float = 0.0,
+) -> Stability:
+    """Return the leading modes of one step of an area, linearised.
+
+    Args:
+        area: Its weights, folded.
+        r: The rates to linearise at.
+        fed: Its input there, b + W_in * u.
+        dt_ms: Duration of a step.
+        k: How many, at most the number of its units.
+        slope: That of the nonlinearity for negative drive: 0 is relu, 1 makes the area linear.
+    """
+    return step_stability(partial(area.step, fed=fed, slope=slope), r, dt_ms, k=k)
+
+
 def resting_or_shown(
     model: CordsNet, image: Float[Tensor, "1 c H W"] | None
-) -> tuple[Rates, list[Tensor]]:
+) -> tuple[tuple[Float[Tensor, "1 C H W"], ...], list[Tensor]]:
     """Return the rates a network settles at, and what reaches each area then.
 
     Args:
@@ -60,7 +94,7 @@ def resting_or_shown(
 def area_modes(
     model: CordsNet,
     areas: Sequence[int],
-    what: What,
+    what: Literal["recurrent", "jacobian"],
     image: Float[Tensor, "1 c H W"] | None,
     k: int,
     *,
@@ -79,51 +113,36 @@ def area_modes(
     Returns:
         Area to spectrum and modes; the spectrum is that of the recurrence, or of the step.
     """
-    from calcarine.probes.spectrum import step_stability
-
     weights = model.folded()
-    rates, fed = resting_or_shown(model, image) if what != "recurrent" else ((), [])
+    rates, fed = resting_or_shown(model, image) if what == "jacobian" else ((), [])
     found: dict[int, tuple[Spectrum, Stability]] = {}
     for number in areas:
         area = weights.areas[number - 1]
         count = min(k, area.bias.numel())
         if progress is not None:
             progress(f"area {number}: {area.bias.numel()} units")
-        if what == "recurrent":
-            found[number] = _recurrence(area, model.dt_ms, count)
+        if what == "jacobian":
+            step = step_modes(area, rates[number - 1], fed[number - 1], model.dt_ms, count)
+            found[number] = step.spectrum, step
             continue
-        step = partial(area.step, fed=fed[number - 1])
-        modes = step_stability(step, rates[number - 1], model.dt_ms, k=count)
-        found[number] = modes.spectrum, modes
+        # Not the same modes: those of largest |w| need not be those that last longest.
+        still = torch.zeros_like(area.bias)[None]
+        linear = step_modes(area, still, still, model.dt_ms, count, slope=1.0)
+        found[number] = recurrence_spectrum(area, count), linear
     return found
-
-
-def _recurrence(area: AreaWeights, dt_ms: float, k: int) -> tuple[Spectrum, Stability]:
-    """Return the spectrum of a recurrent convolution, and the modes of the area were it linear."""
-    from torch.nn import functional
-
-    from calcarine.probes.spectrum import leading_eigenvalues, step_stability
-
-    def recurrence(r: Tensor) -> Tensor:
-        return functional.conv2d(r, area.recurrent, padding=1)
-
-    like = area.bias.new_zeros(1, *area.bias.shape)
-    spectrum = leading_eigenvalues(recurrence, like.shape, k, dtype=like.dtype, device=like.device)
-    # Not the same modes: those of largest |w| need not be those that last longest.
-    linear = partial(area.step, fed=like, slope=1.0)
-    return spectrum, step_stability(linear, like, dt_ms, k=k)
 
 
 def together(found: Sequence[Stability], k: int, dt_ms: float) -> Stability:
     """Return the leading modes of all areas as those of the network.
 
+    Args:
+        found: The modes of every area.
+        k: How many of them.
+        dt_ms: Duration of a step.
+
     Raises:
         InputError: If there is no area.
     """
-    import torch
-
-    from calcarine.probes.spectrum import Spectrum, modes
-
     if not found:
         raise InputError("The modes of a network expected at least one area, got none.")
     spectra = [each.spectrum for each in found]
