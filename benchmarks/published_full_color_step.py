@@ -3,20 +3,30 @@
 Kept apart from the package: it exists to be timed against, and to check that the package computes
 the same loss. Lateral inhibition is multiplied and divided as full complex spectra of size 2 S - 1;
 the map of cells is a chain of the flow library's modules, inverted again for every use; movements
-are compared in Python loops over items, levels and shifts.
+are compared in Python loops over items, levels and shifts. Of two fixations the U-Net fills in the
+first, as the tutorial says. Its convolutions have torch's default layout, since no other one is
+published; ``side_by_side`` gives them the one that is fastest on the CPU.
 """
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from published_color_step import _DoubleConvolution
 from torch import Tensor, nn
 
 from calcarine.cortex.cell_positions import FRAME_POINTS, SLOPE, CellPositions
 from calcarine.cortex.lateral_inhibition import FLOOR
 from calcarine.cortex.movement import BLUR_CELLS, BLUR_SIGMA, LEAST_OVERLAP, REACH
 from calcarine.cortex.visual_field import SLACK_CELLS
+
+
+class _DoubleConvolution(nn.Sequential):
+    def __init__(self, inputs: int, outputs: int) -> None:
+        sizes = ((inputs, outputs), (outputs, outputs))
+        first, second = (
+            nn.Conv2d(i, o, 3, padding=1, padding_mode="reflect", bias=False) for i, o in sizes
+        )
+        super().__init__(first, nn.ReLU(inplace=True), second, nn.ReLU(inplace=True))
 
 
 class PublishedDeepUNet(nn.Module):
@@ -53,7 +63,12 @@ class PublishedFullCortex(nn.Module):
         self.identity = nn.Parameter(torch.zeros(1, latent, size, size))
         self.identity.data[:, 0] = 1.0
         self.unet = PublishedDeepUNet(latent)
-        self.flow = CellPositions(size).couplings
+        self.flow = CellPositions(size, published=True).couplings
+
+    def side_by_side(self) -> PublishedFullCortex:
+        """Lay the U-Net's weights out as is fastest on the CPU."""
+        self.unet.to(memory_format=torch.channels_last)
+        return self
 
     def spectrum(self) -> Tensor:
         """Full complex spectrum of the kernel, on 2 S - 1 points."""

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from calcarine.cortex import GivenPositions, LatticePositions, translate, warp
+from calcarine.cortex import CellPositions, GivenPositions, LatticePositions, translate, warp
 from calcarine.cortex.given_positions import cell_centres
 from calcarine.cortex.visual_field import erode, lattice_of_field, look_up
 from calcarine.errors import InputError, ShapeError
@@ -39,6 +39,30 @@ def test_what_moves_over_the_border_leaves_the_lattice():
     cells = fovea()
     outside = torch.tensor([[1.1, 0.0], [-1.3, 0.2], [0.0, 1.08], [5.0, 5.0]]).T[None, :, :, None]
     assert (cells.to_lattice(outside).abs().amax(1) > 1).all()
+
+
+@pytest.mark.parametrize("name", ["lattice", "given", "free", "normalized", "published"])
+def test_after_a_movement_cells_see_what_lay_there_before(name):
+    """All maps answer in one step what positions and their inverse answer in two."""
+    size, like = 20, torch.zeros((), dtype=torch.double)
+    if name == "lattice":
+        cells, tolerance = LatticePositions(size), 1e-12
+    elif name == "given":
+        cells, tolerance = fovea(size).double(), 1e-12
+    else:
+        pytest.importorskip("zuko")
+        torch.manual_seed(0)
+        settings = {"published": name == "published", "normalized": name == "normalized"}
+        cells, tolerance = CellPositions(size, **settings).double(), 1e-5
+        for coupling in cells.couplings:
+            torch.nn.init.normal_(coupling.hyper[-1].weight, std=0.02)
+    shift = torch.tensor([[0.1, -0.2], [0.0, 0.0], [-0.05, 0.15]], dtype=torch.double)
+    found = cells.after_movement(shift, like)
+    twice = cells.to_lattice(cells.positions(like) + shift[:, :, None, None])
+    assert found.shape == (3, 2, size, size)
+    assert (found - twice).abs().max() < tolerance
+    assert (found[0] - cell_centres(size, like)[0]).abs().mean() > 0.05
+    assert (found[1] - cell_centres(size, like)[0]).abs().max() < 0.01
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -102,6 +126,14 @@ def test_unknown_cells_spread_by_half_the_kernel():
     assert torch.equal(erode(torch.ones(1, 1, 9, 11), 5), torch.ones(1, 1, 9, 11))
     reached = F.conv2d(1 - known, torch.ones(1, 1, 5, 5), padding=2) > 0
     assert torch.equal(eroded, (~reached).float())
+
+
+@pytest.mark.parametrize(("size", "kernel_size"), [((31, 25), 7), ((12, 40), 1), ((3, 9), 9)])
+def test_eroding_is_a_sliding_minimum(size, kernel_size):
+    known = (torch.rand(3, 1, *size, generator=torch.Generator().manual_seed(1)) > 0.02).double()
+    pooled = -F.max_pool2d(-known, kernel_size, 1, kernel_size // 2)
+    assert torch.equal(erode(known, kernel_size), pooled)
+    assert 0 < known.mean() < 1
 
 
 def test_positions_travel_with_the_state():

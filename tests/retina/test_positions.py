@@ -33,7 +33,6 @@ def test_density_follows_the_layout_without_folds(layout, size):
     assert (ratio < 1.2) if layout == "uniform" else (ratio > 1.5)  # something happened
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_full_size_retina(layout):
     density = layout_density(layout, 0.4)

@@ -54,6 +54,10 @@ class LatticePositions(nn.Module):
         """Return the points as they are."""
         return points
 
+    def after_movement(self, shift: Float[Tensor, "B 2"], like: Tensor) -> Float[Tensor, "B 2 S S"]:
+        """Return ``to_lattice(positions(like) + shift)``: where it was seen what cells see now."""
+        return self.positions(like) + shift[:, :, None, None]
+
 
 class GivenPositions(nn.Module):
     """Cells at positions that are given, the counterpart of learned ones.
@@ -113,6 +117,10 @@ class GivenPositions(nn.Module):
         table = self.inverse.to(points)[None].expand(points.shape[0], -1, -1, -1)
         grid = (points / self.reach).permute(0, 2, 3, 1)
         return F.grid_sample(table, grid, padding_mode="border", align_corners=False)
+
+    def after_movement(self, shift: Float[Tensor, "B 2"], like: Tensor) -> Float[Tensor, "B 2 S S"]:
+        """Return ``to_lattice(positions(like) + shift)``: where it was seen what cells see now."""
+        return self.to_lattice(self.positions(like) + shift[:, :, None, None])
 
     def _check(self) -> None:
         if not self.ready:

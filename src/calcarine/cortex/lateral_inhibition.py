@@ -15,13 +15,15 @@ Source  kotani2024, section 3.2 (no further rounds); floor and rounds are ours
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from calcarine.cortex._coupling_kernel import plain
+from calcarine.cortex._sliding_kernel import correlate
 from calcarine.errors import InputError, ShapeError
 from calcarine.stage import Stage
 
@@ -32,7 +34,8 @@ FLOOR = 0.02  # gains above 50 would amplify noise only; the retina's kernel sta
 
 def _encode(signal: Float[Tensor, "B 1 H W"], kernel: Float[Tensor, "k k"]) -> Tensor:
     """Correlate with the kernel: the sum over the neighbourhood of every cell."""
-    return F.conv2d(signal, kernel.to(signal)[None, None], padding=kernel.shape[-1] // 2)
+    half = kernel.shape[-1] // 2
+    return correlate(F.pad(signal, (half, half, half, half)), kernel.to(signal))
 
 
 def _decode(signal: Float[Tensor, "B 1 H W"], kernel: Float[Tensor, "k k"], rounds: int) -> Tensor:
@@ -45,10 +48,47 @@ def _decode(signal: Float[Tensor, "B 1 H W"], kernel: Float[Tensor, "k k"], roun
 
 
 def _divide(signal: Tensor, inverse: Tensor) -> Tensor:
+    if plain((signal, inverse.real)):
+        out: Tensor = _Divide.apply(signal, inverse)
+        return out
+    return _back(_spectrum(signal) * inverse, *signal.shape[2:])
+
+
+def _spectrum(signal: Tensor) -> Tensor:
+    """Return the spectrum on twice the size; rows that hold nothing but padding are left out."""
     height, width = signal.shape[-2:]
-    size = (2 * height, 2 * width)
-    spectrum = torch.fft.rfft2(signal, s=size) * inverse
-    return torch.fft.irfft2(spectrum, s=size)[..., :height, :width]
+    return torch.fft.fft(torch.fft.rfft(signal, n=2 * width), n=2 * height, dim=-2)
+
+
+def _back(spectrum: Tensor, height: int, width: int) -> Tensor:
+    """Return the first rows and columns of what has this spectrum."""
+    rows = torch.fft.ifft(spectrum, dim=-2)[..., :height, :]
+    return torch.fft.irfft(rows, n=2 * width)[..., :width]
+
+
+class _Divide(torch.autograd.Function):
+    """Multiplication of a signal's spectrum; the spectrum is kept, and nothing else."""
+
+    @staticmethod
+    def forward(ctx: Any, signal: Tensor, inverse: Tensor) -> Tensor:
+        spectrum = _spectrum(signal)
+        ctx.save_for_backward(spectrum if ctx.needs_input_grad[1] else None, inverse)
+        product = spectrum * inverse if ctx.needs_input_grad[1] else spectrum.mul_(inverse)
+        return _back(product, *signal.shape[2:])
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        spectrum, inverse = ctx.saved_tensors
+        height, width = gradient.shape[-2:]
+        taught, to_signal, to_inverse = _spectrum(gradient), None, None
+        if ctx.needs_input_grad[0]:
+            to_signal = _back(taught * inverse.conj(), height, width)
+        if ctx.needs_input_grad[1]:
+            to_inverse = (taught.conj_physical_() * spectrum).sum(dim=(0, 1)).conj_physical_()
+            to_inverse /= 2 * height * width  # twice for the half of the spectrum that is not kept
+            to_inverse[:, ::width] /= 2
+        return to_signal, to_inverse
 
 
 def _inverse_spectrum(signal: Tensor, kernel: Tensor) -> Tensor:

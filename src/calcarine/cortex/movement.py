@@ -19,6 +19,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from calcarine.cortex._sliding_kernel import compare, correlate, neighbours
 from calcarine.errors import ShapeError
 
 __all__ = ["blur_signal", "estimate_movement"]
@@ -79,7 +80,7 @@ def blur_signal(signal: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B 1 H W"]:
     kernel = torch.exp(-(at**2) / (2 * BLUR_SIGMA**2))
     kernel = kernel / kernel.sum()
     padded = F.pad(signal, (half, half, half, half), mode="reflect")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return correlate(correlate(padded, kernel[None]), kernel[:, None])
 
 
 def _pyramid(signal: Tensor) -> list[Tensor]:
@@ -92,40 +93,17 @@ def _pyramid(signal: Tensor) -> list[Tensor]:
 
 def _known_levels(known: Tensor) -> list[Tensor]:
     """Return which pixels of every level are made of known ones alone, finest first."""
-    return [level > 0.99 for level in _pyramid(known)]
-
-
-def _candidates(device: torch.device) -> Tensor:
-    """Return all shifts in reach, the shortest first, so that ties go to the smaller movement."""
-    axis = torch.arange(-REACH, REACH + 1, device=device)
-    every = torch.cartesian_prod(axis, axis)
-    return every[every.abs().sum(dim=1).argsort(stable=True)]
+    return [(level > 0.99).to(known) for level in _pyramid(known)]
 
 
 def _refine(
     before: Float[Tensor, "B H W"],
     after: Float[Tensor, "B H W"],
     shift: Int[Tensor, "B 2"],
-    mask: Bool[Tensor, "_ 1 H W"] | None = None,
+    mask: Float[Tensor, "_ 1 H W"] | None = None,
 ) -> Int[Tensor, "B 2"]:
-    height, width = before.shape[1:]
-    tried = shift[:, None] + _candidates(before.device)
-    columns = torch.arange(width, device=before.device) + tried[..., :1]
-    rows = torch.arange(height, device=before.device) + tried[..., 1:]
-    inside_columns = (columns >= 0) & (columns < width)
-    inside_rows = (rows >= 0) & (rows < height)
-    known = inside_rows[..., None] & inside_columns[..., None, :]
-    source = (
-        rows.clamp(0, height - 1)[..., None] * width + columns.clamp(0, width - 1)[..., None, :]
-    )
-    source = source.flatten(2)
-    moved = before.flatten(1)[:, None].expand(-1, tried.shape[1], -1).gather(2, source)
-    if mask is not None:
-        moved_mask = mask.flatten(2).expand(len(tried), tried.shape[1], -1).gather(2, source)
-        known = known & moved_mask.view_as(known) & mask
-    difference = (moved.view_as(known) - after[:, None]).abs() * known
-    count = known.sum(dim=(2, 3))
-    mean = difference.sum(dim=(2, 3)) / count
-    enough = count >= LEAST_OVERLAP * height * width
-    best = torch.where(enough, mean, torch.inf).argmin(dim=1)
-    return tried[torch.arange(len(tried), device=tried.device), best]
+    around = neighbours(REACH, shift.device)
+    order = around.abs().sum(dim=1).argsort(stable=True)  # ties go to the smaller movement
+    known = None if mask is None else mask[:, 0]
+    cost = compare(before, after, shift[:, None], REACH, known, least=LEAST_OVERLAP)
+    return shift + around[order[cost[:, 0, order].argmin(dim=1)]]

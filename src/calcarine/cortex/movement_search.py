@@ -20,12 +20,14 @@ Source  kotani2024, section 3.2 (blur, pyramid, differences); hypotheses and the
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from calcarine.cortex._sliding_kernel import compare, correlate, halve, neighbours
 from calcarine.errors import ShapeError
 
 __all__ = ["blur_lattice", "search_movement"]
@@ -68,7 +70,7 @@ def search_movement(
         )
     mask = torch.ones_like(first[:1]) if known is None else known.to(first)
     with torch.no_grad():
-        return _search(_pyramid(torch.cat([first, second], dim=1), mask))
+        return _search(_pyramid(first, second, mask))
 
 
 def blur_lattice(signal: Float[Tensor, "B 1 H W"], sigma: float) -> Float[Tensor, "B 1 H W"]:
@@ -83,67 +85,49 @@ def blur_lattice(signal: Float[Tensor, "B 1 H W"], sigma: float) -> Float[Tensor
     kernel = torch.exp(-(at**2) / (2 * sigma**2))
     kernel = kernel / kernel.sum()
     padded = F.pad(signal, (half, half, half, half), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+    return correlate(correlate(padded, kernel[None]), kernel[:, None])
 
 
-def _pyramid(both: Tensor, known: Tensor) -> list[tuple[Tensor, Tensor]]:
-    """Return the pictures (B 2 H W) and their masks (_ 1 H W), coarsest first."""
-    levels = [(both, known)]
-    while min(levels[-1][0].shape[2:]) >= 2 * COARSEST_PX:
-        both, known = levels[-1]
-        share = F.avg_pool2d(known, 2)
-        both = F.avg_pool2d(both * known, 2) / share.clamp(min=0.25)
-        levels.append((both, (share > 0.99).to(known)))
+class _Level(NamedTuple):
+    first: Float[Tensor, "B 1 H W"]
+    second: Float[Tensor, "B 1 H W"]
+    known: Float[Tensor, "_ 1 H W"]
+
+
+def _pyramid(first: Tensor, second: Tensor, known: Tensor) -> list[_Level]:
+    """Return the pictures and their masks, coarsest first."""
+    levels = [_Level(first, second, known)]
+    while min(levels[-1].known.shape[2:]) >= 2 * COARSEST_PX:
+        first, second, known = levels[-1]
+        halved, both_known = halve(first, known)
+        levels.append(_Level(halved, halve(second, known)[0], both_known))
     return levels[::-1]
 
 
-def _search(levels: list[tuple[Tensor, Tensor]]) -> Int[Tensor, "B 2"]:
-    batch = levels[0][0].shape[0]
-    shifts = torch.zeros(batch, 1, 2, dtype=torch.long, device=levels[0][0].device)
-    for index, (both, known) in enumerate(levels):
-        reach = REACH if index else min(both.shape[2:]) // 2
+def _search(levels: list[_Level]) -> Int[Tensor, "B 2"]:
+    batch = levels[0].first.shape[0]
+    shifts = torch.zeros(batch, 1, 2, dtype=torch.long, device=levels[0].first.device)
+    for index, level in enumerate(levels):
+        reach = REACH if index else min(level.known.shape[2:]) // 2
         last = index == len(levels) - 1
         kept = 1 if last else KEPT[min(index, len(KEPT) - 1)]
         shifts = 2 * shifts
-        cost = _compare(both, known, shifts, reach)
+        cost = _compare(level, shifts, reach)
         shifts = _best(cost, shifts, reach, kept)
     return shifts[:, 0]
 
 
-def _around(reach: int, device: torch.device) -> Int[Tensor, "S 2"]:
-    axis = torch.arange(-reach, reach + 1, device=device)
-    y, x = torch.meshgrid(axis, axis, indexing="ij")
-    return torch.stack([x, y], dim=-1).view(-1, 2)
-
-
-def _compare(both: Tensor, known: Tensor, shifts: Tensor, reach: int) -> Float[Tensor, "B H S"]:
-    """Return the mean difference for all shifts within ``reach`` of the given ones."""
-    (batch, hypotheses), (height, width) = shifts.shape[:2], both.shape[2:]
-    middle = [(max(0, (n - COMPARED_PX) // 2), min(n, COMPARED_PX)) for n in (height, width)]
-    (top, rows), (left, columns) = middle
-    y = torch.arange(top - reach, top + rows + reach, device=both.device) + shifts[..., 1:]
-    x = torch.arange(left - reach, left + columns + reach, device=both.device) + shifts[..., :1]
-    inside = ((y >= 0) & (y < height))[..., None] & ((x >= 0) & (x < width))[..., None, :]
-    source = y.clamp(0, height - 1)[..., None] * width + x.clamp(0, width - 1)[..., None, :]
-    flat = source.flatten(1)
-    before = both[:, 0].flatten(1).gather(1, flat).view_as(source)
-    mask = known[:, 0].flatten(1).expand(batch, -1).gather(1, flat).view_as(source) * inside
-    after = both[:, None, None, 1, top : top + rows, left : left + columns]
-    there = known[:, None, None, 0, top : top + rows, left : left + columns]
-    costs = []
-    for row in range(2 * reach + 1):  # one row of candidates at once, as views
-        band = (..., slice(row, row + rows), slice(None))
-        usable = mask[band].unfold(3, columns, 1).movedim(3, 2) * there
-        difference = (before[band].unfold(3, columns, 1).movedim(3, 2) - after).abs_()
-        count = usable.sum(dim=(3, 4))
-        mean = difference.mul_(usable).sum(dim=(3, 4)) / count
-        costs.append(torch.where(count >= LEAST_KNOWN * rows * columns, mean, torch.inf))
-    return torch.cat(costs, dim=2).view(batch, hypotheses, -1)
+def _compare(level: _Level, shifts: Tensor, reach: int) -> Float[Tensor, "B H S"]:
+    """Return the mean difference in the middle, for all shifts within ``reach`` of given ones."""
+    first, second, known = (x[:, 0] for x in level)
+    top, left = ((max(0, (n - COMPARED_PX) // 2), min(n, COMPARED_PX)) for n in known.shape[1:])
+    window = slice(top[0], sum(top)), slice(left[0], sum(left))
+    return compare(first, second, shifts, reach, known, window, LEAST_KNOWN)
 
 
 def _best(cost: Tensor, shifts: Tensor, reach: int, kept: int) -> Int[Tensor, "B K 2"]:
     """Return the best shifts, each no neighbour of a better one."""
-    around = _around(reach, cost.device)
+    around = neighbours(reach, cost.device)
     # Of equal costs the smallest movement wins, as where nothing can be seen.
     order = around.abs().sum(dim=1).argsort(stable=True)
     tried = (shifts[:, :, None] + around[order]).flatten(1, 2)

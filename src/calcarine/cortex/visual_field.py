@@ -14,10 +14,12 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from calcarine.cortex._reading_kernel import read
 from calcarine.cortex.given_positions import cell_centres
 from calcarine.errors import ShapeError
 
@@ -36,6 +38,12 @@ class CellMap(Protocol):
 
     def to_lattice(self, points: Float[Tensor, "N 2 H W"]) -> Float[Tensor, "N 2 H W"]:
         """Return where on the lattice points of the visual field are seen."""
+
+    def after_movement(self, shift: Float[Tensor, "B 2"], like: Tensor) -> Float[Tensor, "B 2 S S"]:
+        """Return ``to_lattice(positions(like) + shift)``: where it was seen what cells see now.
+
+        One sheet of cells for every movement of gaze.
+        """
 
 
 def look_up(
@@ -62,12 +70,8 @@ def look_up(
             f"{tuple(lattice.shape)}."
         )
     height, width = image.shape[-2:]
-    u, v = lattice.detach().unbind(1)
-    edge_u, edge_v = 1 - (1 - 2 * SLACK_CELLS) / width, 1 - (1 - 2 * SLACK_CELLS) / height
-    known = ((u.abs() <= edge_u) & (v.abs() <= edge_v))[:, None]
-    grid = lattice.permute(0, 2, 3, 1).expand(image.shape[0], -1, -1, -1)
-    values = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
-    return values * known, known
+    edge = (1 - (1 - 2 * SLACK_CELLS) / width, 1 - (1 - 2 * SLACK_CELLS) / height)
+    return read(image, lattice, edge)
 
 
 def warp(
@@ -92,8 +96,7 @@ def warp(
             "warp expected a percept with axes (batch, latent, height, width) and one (dx, dy) per "
             f"item, got shapes {tuple(percept.shape)} and {tuple(shift.shape)}."
         )
-    looked_at = cells.positions(percept) + shift.to(percept)[:, :, None, None]
-    moved, known = look_up(percept, cells.to_lattice(looked_at))
+    moved, known = look_up(percept, cells.after_movement(shift.to(percept), percept))
     return moved, known.to(percept.dtype)
 
 
@@ -110,6 +113,14 @@ def lattice_of_field(cells: CellMap, side: int, like: Tensor) -> Float[Tensor, "
 
 def erode(known: Float[Tensor, "B 1 H W"], kernel_size: int) -> Float[Tensor, "B 1 H W"]:
     """Keep what is known together with its whole neighbourhood of ``kernel_size`` cells."""
-    half = kernel_size // 2
-    reached = F.max_pool2d(1 - known, (kernel_size, 1), 1, (half, 0))
-    return 1 - F.max_pool2d(reached, (1, kernel_size), 1, (0, half))
+    if torch.compiler.is_compiling() or known.is_cuda:  # one operation where those cost most
+        half = kernel_size // 2
+        return 1 - F.max_pool2d(1 - known, kernel_size, 1, half)
+    left = known > 0
+    for axis, side in ((2, known.shape[2]), (3, known.shape[3])):
+        before, left = left, left.clone()
+        for step in range(1, min(kernel_size // 2, side - 1) + 1):
+            near, far = (0, side - step), (step, side - step)
+            left.narrow(axis, *near).logical_and_(before.narrow(axis, *far))
+            left.narrow(axis, *far).logical_and_(before.narrow(axis, *near))
+    return left.to(known.dtype)

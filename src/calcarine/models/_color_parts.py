@@ -14,7 +14,7 @@ from calcarine.errors import InputError, UnknownNameError
 __all__ = ["INHIBITIONS", "MOVEMENTS", "POSITIONS", "build_inhibition", "build_positions", "facts"]
 
 INHIBITIONS = ("learned", "none", "true")
-POSITIONS = ("lattice", "learned", "true")
+POSITIONS = ("lattice", "learned", "published", "true")
 MOVEMENTS = ("estimated", "published", "true")
 
 
@@ -41,7 +41,8 @@ def build_positions(
         return LatticePositions(size)
     if name == "true":
         return GivenPositions(size)
-    return CellPositions(size, plasticity=plasticity, normalized=normalized)
+    published = name == "published"
+    return CellPositions(size, plasticity=plasticity, normalized=normalized, published=published)
 
 
 def facts(inhibition: nn.Module | None, positions: nn.Module, retina: Any) -> None:

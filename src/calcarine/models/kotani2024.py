@@ -36,7 +36,8 @@ from calcarine.models._color_parts import MOVEMENTS, build_inhibition, build_pos
 
 __all__ = ["ColorVision", "Prediction"]
 
-MOVEMENT_BLUR = 1.0  # cells; more makes the movement less exact, less leaves the mosaic in. Ours.
+MOVEMENT_BLUR = 1.0  # cells; more makes movements less exact, less leaves the mosaic in. Ours.
+PERCEPT_SHARE = 8.0  # of the percept against the signals, in which movements are told. Ours.
 
 
 class Prediction(NamedTuple):
@@ -62,9 +63,11 @@ class ColorVision(nn.Module):
         inhibition: What the cortex knows of lateral inhibition: ``"none"`` takes signals as they
             come, ``"learned"`` finds out, ``"true"`` is told.
         positions: What it knows of the places of its cells: ``"lattice"`` takes them for regular,
-            ``"learned"`` finds out, ``"true"`` is told.
+            ``"learned"`` finds out, ``"published"`` too, but by a map that is slower to find them,
+            ``"true"`` is told.
         movement: What it knows of eye movements: ``"true"`` is told, ``"estimated"`` tells them
-            from the signals with several hypotheses, ``"published"`` with one.
+            from signals and percepts with several hypotheses, ``"published"`` from signals with
+            one.
         kernel_size: Cells per side of the inhibition kernel. kotani2024: 7.
         border_rounds: Corrections of the border when inhibition is undone; see
             :class:`calcarine.cortex.LearnedInhibition`. kotani2024: 0.
@@ -90,7 +93,7 @@ class ColorVision(nn.Module):
         plasticity: float = 1.0,
         border: int = 3,
         inhibition: Literal["none", "learned", "true"] = "none",
-        positions: Literal["lattice", "learned", "true"] = "lattice",
+        positions: Literal["lattice", "learned", "published", "true"] = "lattice",
         movement: Literal["true", "estimated", "published"] = "true",
         kernel_size: int = 7,
         border_rounds: int = 0,
@@ -168,8 +171,12 @@ class ColorVision(nn.Module):
         """
         self._check_nerve(optic_nerve)
         with torch.no_grad():
-            cones = self._cones(optic_nerve.flatten(0, 1)[:, None])
-            return self._estimate(cones.view_as(optic_nerve))
+            cones, unit = self._cones(optic_nerve.flatten(0, 1)[:, None]), self.identity.unit()
+            seen = cones
+            if self.movement == "estimated":
+                percept = self.demosaicing(self.identity.inject(cones, unit))
+                seen = self._looks(cones, percept, unit)
+            return self._estimate(seen.view_as(optic_nerve))
 
     def forward(self, optic_nerve: Float[Tensor, "B 1 H W"]) -> Float[Tensor, "B K H W"]:
         """Return the percept, the representation that probes look at."""
@@ -192,13 +199,17 @@ class ColorVision(nn.Module):
         """
         self._check_nerve(optic_nerve, eye_shift)
         unit = self.identity.unit()
-        if eye_shift is None:
-            cones = self._cones(optic_nerve.flatten(0, 1)[:, None]).view_as(optic_nerve)
-            eye_shift = self._estimate(cones.detach())
-            before = cones[:, :-1].flatten(0, 1)[:, None]
-        else:
-            before = self._cones(optic_nerve[:, :-1].flatten(0, 1)[:, None])
+        before = self._cones(optic_nerve[:, :-1].flatten(0, 1)[:, None])
         percept = self.demosaicing(self.identity.inject(before, unit))
+        if eye_shift is None:
+            with torch.no_grad():  # what comes last is compared, and teaches nothing
+                last, earlier = self._cones(optic_nerve[:, -1:]), before
+                if self.movement == "estimated":
+                    then = self.demosaicing(self.identity.inject(last, unit))
+                    last = self._looks(last, then, unit)
+                    earlier = self._looks(before, percept, unit)
+                earlier = earlier.unflatten(0, (len(last), -1))[:, :, 0]
+                eye_shift = self._estimate(torch.cat([earlier, last], dim=1))
         moved, known = self._move(percept, eye_shift.flatten(0, 1))
         return Prediction(percept, self._nerve(self.identity.sample(moved, unit)), known)
 
@@ -214,26 +225,38 @@ class ColorVision(nn.Module):
         with full_precision(activation.device.type):
             return self.inhibition.encode(activation)
 
-    def _estimate(self, cones: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T-1 2"]:
-        """Tell movements from cone activations, in halves of the field; no gradient."""
-        with torch.no_grad(), full_precision(cones.device.type):
-            return self._search(cones) * (2 / self.field_px)
+    def _looks(
+        self, cones: Tensor, percept: Tensor, unit: Float[Tensor, "K H W"]
+    ) -> Float[Tensor, "N 1 H W"]:
+        """Return the pictures in which movements are told: signals, and what cells see on average.
 
-    def _search(self, cones: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T-1 2"]:
+        Signals show the mosaic, which does not move with the eye; a percept does not. At birth it
+        is faint, and the signals tell.
+        """
+        mean = unit.mean(dim=(1, 2))
+        blurred = blur_lattice(cones, MOVEMENT_BLUR)
+        return blurred + PERCEPT_SHARE * torch.einsum("k,nkhw->nhw", mean, percept)[:, None]
+
+    def _estimate(self, seen: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T-1 2"]:
+        """Tell movements between pictures on the lattice, in halves of the field; no gradient."""
+        with torch.no_grad(), full_precision(seen.device.type):
+            return self._search(seen) * (2 / self.field_px)
+
+    def _search(self, seen: Float[Tensor, "B T H W"]) -> Float[Tensor, "B T-1 2"]:
         published = self.movement != "estimated"
-        flat = cones.flatten(0, 1)[:, None]
-        blurred = blur_signal(flat) if published else blur_lattice(flat, MOVEMENT_BLUR)
+        flat = seen.flatten(0, 1)[:, None]
+        blurred = blur_signal(flat) if published else flat
         known = None
         if not isinstance(self.positions, LatticePositions) or self.field_px != self.size:
-            points = lattice_of_field(self.positions, self.field_px, cones)
+            points = lattice_of_field(self.positions, self.field_px, seen)
             blurred, known = look_up(blurred, points)
-        frames = blurred.unflatten(0, cones.shape[:2])
+        frames = blurred.unflatten(0, seen.shape[:2])
         pair = (frames[:, :-1].flatten(0, 1), frames[:, 1:].flatten(0, 1))
         if published:
             shift = estimate_movement(*pair, known, blurred=True)
         else:
             shift = search_movement(*pair, known)
-        return shift.unflatten(0, (cones.shape[0], -1)).to(cones.dtype)
+        return shift.unflatten(0, (seen.shape[0], -1)).to(seen.dtype)
 
     def _move(self, percept: Tensor, shift: Float[Tensor, "N 2"]) -> tuple[Tensor, Tensor]:
         """Move percepts with the eye; cells whose neighbourhood is unknown count as unknown."""
