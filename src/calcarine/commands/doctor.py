@@ -9,7 +9,7 @@ import re
 import shutil
 import sys
 import tempfile
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -34,13 +34,23 @@ _PURPOSES = {
 }
 _DEVELOPMENT = frozenset({"oracle", "test", "lint", "docs"})
 _COMPILERS = ("c++", "g++", "clang++", "cl")
+_KERNELS = {
+    "map": "v1._local_compiler",
+    "spike": "spiking._scan",
+    "net": "models._cordsnet_kernel",
+    "color": "cortex._reflect_kernel",
+    "resize": "cortex._upsampling",
+    "places": "cortex._coupling_kernel",
+    "warp": "cortex._reading_kernel",
+    "search": "cortex._sliding_kernel",
+}
 
 
 def doctor(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> None:
     """Show versions, hardware, and which optional parts are missing.
 
     Paste the output into a bug report. Nothing is changed, except that the kernels of cortical
-    maps, spiking neurons and CordsNet are built where they have not been yet.
+    maps, spiking neurons, CordsNet and the colour cortex are built where they have not been yet.
 
     ```
     calcarine doctor
@@ -59,10 +69,6 @@ def doctor(*, as_json: Annotated[bool, Parameter(name="--json")] = False) -> Non
 
 def examine() -> dict[str, Any]:
     """Return everything the doctor found, as plain data."""
-    from calcarine.models._cordsnet_kernel import kernel_status as cordsnet_kernel_status
-    from calcarine.spiking._scan import kernel_status as spike_kernel_status
-    from calcarine.v1._local_compiler import kernel_status
-
     core, extras = _requirements()
     return {
         "calcarine": metadata.version("calcarine"),
@@ -71,9 +77,10 @@ def examine() -> dict[str, Any]:
         "packages": {name: _version(name) for name in core},
         "hardware": _hardware(),
         "compiler": next((found for c in _COMPILERS if (found := shutil.which(c))), None),
-        "map_kernel": kernel_status(),
-        "spike_kernel": spike_kernel_status(),
-        "cordsnet_kernel": cordsnet_kernel_status(),
+        "kernels": {
+            name: import_module(f"calcarine.{room}").kernel_status()
+            for name, room in _KERNELS.items()
+        },
         "cache": _cache(),
         "extras": {
             name: {
@@ -162,9 +169,8 @@ def _show(facts: dict[str, Any]) -> None:
     unit = "yes" if hardware["bf16_matrix_unit"] else "no"
     print(f"precision     {hardware['precision']} for learning (AMX unit for bf16: {unit})")
     print(f"compiler      {facts['compiler'] or 'none; nothing here needs one to work'}")
-    print(f"map kernel    {facts['map_kernel']}")
-    print(f"spike kernel  {facts['spike_kernel']}")
-    print(f"net kernel    {facts['cordsnet_kernel']}")
+    for name, status in facts["kernels"].items():
+        print(f"{name + ' kernel':13s} {status}")
     folder = cache["folder"] or "none"
     print(f"cache         {folder}, {'writable' if cache['writable'] else 'NOT writable'}")
     if not cache["writable"]:

@@ -4,10 +4,10 @@
     down        2 x 2 max-pooling            up   2 x 2 transposed convolution, joined to the skip
     read-out    1 x 1 convolution with bias
 
-Weights are drawn so that signals keep their size from level to level (he2015), and the first percept
-is faint. With the usual draw of torch the first updates, which have to bring down a percept that is
-far too loud, silenced whole levels for good: of 32 units of the coarse path none was left after 200
-updates of the sandbox, and the network saw its neighbourhood at one scale only.
+Weights are drawn so that signals keep their size from level to level (he2015), and the first
+percept is faint. With the usual draw of torch the first updates, which have to bring down a percept
+that is far too loud, silenced whole levels for good: of 32 units of the coarse path none was left
+after 200 updates of the sandbox, and the network saw its neighbourhood at one scale only.
 
 Axes    B batch | K latent | H W lattice of cells
 Source  kotani2024, appendix; ronneberger2015 (form). Widths: 16-32-64 sandbox, 16-32-64-128 full.
@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from calcarine.cortex._upsampling import upsample
 from calcarine.cortex.reflect_convolution import reflect_convolution
 from calcarine.errors import InputError, ShapeError
 from calcarine.stage import Stage
@@ -77,14 +78,17 @@ class Demosaicing(Stage):
                 weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
     def _draw(self) -> None:
-        for level in [*self.down, *self.join]:
-            for convolution in level.children():
-                nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
-        for up in self.up:
-            nn.init.normal_(up.weight, std=up.in_channels**-0.5)
-            nn.init.zeros_(up.bias)
-        nn.init.normal_(self.readout.weight, std=SMALL * self.readout.in_channels**-0.5)
-        nn.init.zeros_(self.readout.bias)
+        for module in self.modules():
+            if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                continue
+            std = module.in_channels**-0.5
+            if module is self.readout:
+                std *= SMALL
+            elif isinstance(module, nn.Conv2d):  # of nine taps, whose sum the ReLU then halves
+                std *= (2 / 9) ** 0.5
+            nn.init.normal_(module.weight, std=std)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
     def forward(self, x: Float[Tensor, "B K H W"]) -> Float[Tensor, "B K H W"]:
         """Map injected signals to a percept.
@@ -106,7 +110,7 @@ class Demosaicing(Stage):
         skips.pop()
         for up, join in zip(self.up, self.join, strict=True):
             skip = skips.pop()
-            x = join(skip, _fit(up(x), skip))
+            x = join(skip, _fit(upsample(x, *up.parameters()), skip))
         with full_precision(x.device.type):
             return self.readout(x.to(dtype))
 

@@ -3,9 +3,10 @@
     y = max(0, W * pad(x))            3 x 3 kernel, no bias, the size is kept
 
 Padding, rectification and their gradients are a third of the time of a narrow network when they are
-operations of their own: each reads and writes all activations once more. Here the inputs are copied
-once, into a padded buffer that the convolution reads; the backward pass folds the border in place
-and needs no mask but the output itself.
+operations of their own: each reads and writes all activations once more. On the CPU in float32 a
+compiled kernel does all in one pass, see _reflect_kernel.py. Elsewhere the inputs are copied once,
+into a padded buffer that the convolution reads; the backward pass folds the border in place and
+needs no mask but the output itself.
 
 Axes    B batch | I inputs, over all sources | O outputs | H W grid, at least 2 x 2
 """
@@ -19,6 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from calcarine.cortex import _reflect_kernel as kernel
 from calcarine.errors import ShapeError
 
 __all__ = ["reflect_convolution"]
@@ -99,6 +101,22 @@ class _ReflectConvolution(torch.autograd.Function):
         return change * (y > 0), None
 
 
+class _Compiled(torch.autograd.Function):
+    """The same by the compiled kernel, which needs only inputs and output for the gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, *sources: Tensor) -> Tensor:
+        y = kernel.forward(weight, sources)
+        ctx.save_for_backward(weight, y, *sources)
+        return y
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        weight, y, *sources = ctx.saved_tensors
+        return kernel.backward(gradient, y, weight, sources, ctx.needs_input_grad)
+
+
 def reflect_convolution(
     weight: Float[Tensor, "O I 3 3"], *sources: Float[Tensor, "B _ H W"]
 ) -> Float[Tensor, "B O H W"]:
@@ -128,4 +146,6 @@ def reflect_convolution(
     if torch.compiler.is_compiling():  # the compiler joins plain operations by itself
         padded = F.pad(torch.cat(sources, dim=1), (1, 1, 1, 1), mode="reflect")
         return F.relu(F.conv2d(padded, weight))
+    if kernel.covered(weight, sources):
+        return _Compiled.apply(weight, *sources)
     return _ReflectConvolution.apply(weight, *sources)[0]
