@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from calcarine.color import cie_1931, daylights, reflectances
 from calcarine.errors import InputError
 from calcarine.stimuli import RgbSpectra, SpectralLeaves, material_spectra
+from calcarine.stimuli._lamps import filters
 from calcarine.stimuli._leaf_maps import count_leaves, cut_windows, leaf_map
 from calcarine.stimuli.scenes import response_weights, whites
 
@@ -93,6 +96,37 @@ def test_a_white_surface_in_the_sun_has_luminance_one_under_every_light(monkeypa
     assert tint.max() > 1.3 * tint.min()
 
 
+def test_a_lamp_is_daylight_through_a_filter():
+    """One material, full sun: with all nodes alike daylight, with one of them a band of it."""
+    scenes = SpectralLeaves(
+        size=8, tori=1, materials=1, temperatures_k=(5000.0, 5000.0), texture=0.0, shading=0.0,
+        lamps=1.0,
+    )  # fmt: skip
+    scenes._share = torch.ones_like(scenes._share)
+    table = scenes._table(LMS, torch.device("cpu"), torch.float64)
+    light = daylights(torch.tensor(5000.0, dtype=torch.float64))
+    luminosity, at = cie_1931()[:, 1], torch.arange(400, 701, dtype=torch.float64)
+    for node in (None, 7):
+        transmission = torch.ones(1, 2, 31, dtype=torch.float64)
+        if node is not None:
+            transmission = torch.zeros_like(transmission)
+            transmission[..., node] = 1
+        sun, _ = scenes._lights(table, transmission, torch.full((1, 2), 0.5), torch.ones(1))
+        band = 1.0 if node is None else (1 - (at - (400 + 10 * node)).abs() / 10).clamp(min=0)
+        lamp = light * band
+        lamp = lamp / (lamp @ luminosity / luminosity.sum())
+        torch.testing.assert_close(sun[0, 0], response_weights(LMS) @ (reflectances()[0] * lamp))
+
+
+def test_filters_are_smooth_and_as_strong_as_asked_for():
+    drawn = torch.randn(4000, 1, 31, generator=seeded(0), dtype=torch.double)
+    logarithm = filters(drawn, 0.7).log()[:, 0]
+    correlation = torch.corrcoef(logarithm.T)
+    assert logarithm.std(dim=0).sub(0.7).abs().max() < 0.03
+    assert correlation[10, 13].item() == pytest.approx(math.exp(-0.5), abs=0.03)  # 30 nm
+    assert correlation[5, 20].abs() < 0.05
+
+
 def test_shadows_are_darker_and_have_the_colour_of_the_sky():
     scenes = SpectralLeaves(size=24, tori=1, materials=1, texture=0.0, shading=0.0)
     lit, dark = [], []
@@ -137,6 +171,17 @@ def test_thin_films_make_the_fourth_dimension_stronger():
         for f in (0.0, 0.6)
     )
     assert films > 1.6 * plain > 1e-3
+
+
+def test_coloured_lamps_make_the_fourth_dimension_stronger_and_leave_daylight_as_it_was():
+    settings = {"size": 64, "tori": 4}
+    plain, lit = (
+        SpectralLeaves(**settings, lamps=spread).draw(16, seeded(0), peaks_nm=LMSQ)
+        for spread in (0.0, 1.0)
+    )
+    assert unexplained(lit.cones, LMSQ) > 2 * unexplained(plain.cones, LMSQ)
+    again = SpectralLeaves(**settings).draw(16, seeded(0), peaks_nm=LMSQ)
+    assert torch.equal(plain.cones, again.cones)
 
 
 def test_materials_are_measured_ones_then_dyes_then_films():
@@ -244,6 +289,7 @@ def test_scenes_may_be_larger_than_the_smallest_torus():
         ({"radii_px": (3.0, 12.0)}, "coarseness"),
         ({"texture": -1.0}, "texture"),
         ({"films": 1.5}, "films"),
+        ({"lamps": -0.1}, "lamps"),
         ({"kinship": 1.1}, "kinship"),
         ({"shading": 3.0}, "shading"),
         ({"materials": 0}, "materials"),

@@ -1,6 +1,7 @@
 """Spectral dead leaves: scenes of measured surfaces under daylight, for any set of cones.
 
     cones(p) = gain(p) sum_lambda R_leaf(p) [share(p) sun + (1 - share(p)) d sky] fundamental
+    sun, sky = daylight filter                 no filter unless lamps > 0, see _lamps.py
     gain     = exp(contrast a_leaf n(p) - b_leaf)       n: 1/f noise, a_leaf in [-1, 1], b_leaf >= 0
     R        = a measured reflectance, two dyes in layers, or a thin film
 
@@ -16,6 +17,7 @@ luminance; in the photographs of the samples it is 90 and 68 %.
 Shapes come from a few tori of leaves drawn when the object is made; crops, mirrorings, materials,
 lights and textures are drawn anew for every scene. Daylight is a sum of three spectra, so all a
 draw needs of wavelengths is a table of materials x cone types x 3, and pixels look numbers up.
+Filters multiply its size by their 31 nodes.
 
 Spectra of natural surfaces span more than three dimensions (maloney1986), which pictures in red,
 green and blue cannot: a tetrachromat needs scenes like these. They are smooth, though, and a
@@ -27,6 +29,8 @@ new in its signal, where white is 1; photon noise of one cell is about 0.002:
     and dyes (default)    0.0018    0.0086
     films=0.25            0.0031    0.0161
     films=0.5             0.0035    0.0191
+    lamps=1.0             0.0051    0.0267
+    lamps=1.0, films=0.5  0.0066    0.0337
     photographs           0.0001    0.0005       RgbSpectra, from changes of daylight alone
 
 Axes    B batch | T cone types | H W rows down, columns right | M materials | C = T + 3 channels
@@ -46,8 +50,10 @@ from torch.nn.utils.rnn import pad_sequence
 
 from calcarine.color import DAYLIGHT_RANGE_K, cie_1931
 from calcarine.color.tables import daylight_parts, daylight_weights
+from calcarine.devices import send
 from calcarine.errors import InputError
 from calcarine.stimuli._checks import checked_dtype, checked_size, is_count
+from calcarine.stimuli._lamps import NODES, between_nodes, filters
 from calcarine.stimuli._leaf_maps import cut_windows, leaf_map, unit_noise
 from calcarine.stimuli.light import work_dtype
 from calcarine.stimuli.materials import material_spectra
@@ -80,6 +86,8 @@ class SpectralLeaves:
             :func:`calcarine.stimuli.material_spectra`. Up to 289: measured ones only.
         films: Share of the materials that are thin films, which have the sharpest spectra.
         temperatures_k: Range of the colour temperatures of sun and sky within 4000..25000 K.
+        lamps: How much the lights of a scene differ from daylight at every wavelength: standard
+            deviation of the logarithm of the filters before sun and sky, drawn for every scene.
         texture: Contrast within the most textured leaves, as a standard deviation of the logarithm.
         tori: How many maps of leaves to draw from.
         seed: Seed of the tori and the materials, which are the same in every run.
@@ -101,6 +109,7 @@ class SpectralLeaves:
         materials: int = 1024,
         films: float = 0.0,
         temperatures_k: tuple[float, float] = DAYLIGHT_RANGE_K,
+        lamps: float = 0.0,
         texture: float = 0.3,
         tori: int = 12,
         seed: int = 0,
@@ -108,7 +117,7 @@ class SpectralLeaves:
         self.size = checked_size("SpectralLeaves", size)
         self.radii_px, self.coarseness = radii_px, coarseness
         self.kinship, self.shading, self.temperatures_k = kinship, shading, temperatures_k
-        self.materials, self.films = materials, films
+        self.materials, self.films, self.lamps = materials, films, lamps
         self.texture, self.tori, self.seed = texture, tori, seed
         self._check()
         generator = torch.Generator().manual_seed(seed)
@@ -152,7 +161,8 @@ class SpectralLeaves:
                 "SpectralLeaves expected temperatures_k as a pair (least, most) within "
                 f"{DAYLIGHT_RANGE_K[0]:g}..{DAYLIGHT_RANGE_K[1]:g} K, got {self.temperatures_k}."
             )
-        for name, largest in (("texture", 2), ("shading", 2), ("films", 1), ("kinship", 1)):
+        bounds = {"texture": 2, "shading": 2, "films": 1, "kinship": 1, "lamps": 3}
+        for name, largest in bounds.items():
             if not 0 <= getattr(self, name) <= largest:
                 raise InputError(
                     f"SpectralLeaves expected {name} within [0, {largest}], got "
@@ -193,12 +203,14 @@ class SpectralLeaves:
             )
         dtype = checked_dtype("draw", dtype)
         device = torch.device("cpu" if device is None else device)
-        chance, which, leaf_chance = (c.to(device) for c in self._chances(batch_size, generator))
+        chances = self._chances(batch_size, generator)
+        chance, which, leaf_chance, glow = (send(each, device) for each in chances)
         work = work_dtype(dtype)
         self._move(device)
         which = self._kin(which, leaf_chance[2], chance[:, 3])
         table = self._table(peaks_nm, device, work)
-        sun, sky = self._lights(table, chance[:, 0:2].to(work), chance[:, 2].to(work))
+        transmission = filters(glow.to(work), self.lamps) if self.lamps else glow.to(work)
+        sun, sky = self._lights(table, transmission, chance[:, 0:2].to(work), chance[:, 2].to(work))
         amount = self.texture * (2 * leaf_chance[0].to(work) - 1)[..., None]
         tilt = (-self.shading * leaf_chance[1].to(work)).exp()[..., None]
         both = torch.cat([sky, sun - sky], -1)
@@ -221,31 +233,43 @@ class SpectralLeaves:
 
     def _table(
         self, peaks_nm: tuple[float, ...], device: torch.device, dtype: torch.dtype
-    ) -> Float[Tensor, "M C 3"]:
+    ) -> Float[Tensor, "M C 3 N"]:
         key = (peaks_nm, device, dtype)
         if key not in self._tables:
-            made = _materials_under_daylight(peaks_nm, self.materials, self.films, self.seed)
+            made = _materials_under_daylight(
+                peaks_nm, self.materials, self.films, self.seed, filtered=self.lamps > 0
+            )
             self._tables[key] = made.to(device, dtype)
         return self._tables[key]
 
     def _chances(
         self, batch_size: int, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         where = "cpu" if generator is None else generator.device
         chance = torch.rand(batch_size, 15, generator=generator, dtype=torch.double, device=where)
         shape = (batch_size, self._wholes.shape[1])
         which = torch.randint(self.materials, shape, generator=generator, device=where)
-        return chance, which, torch.rand(3, *shape, generator=generator, device=where)
+        leaves = torch.rand(3, *shape, generator=generator, device=where)
+        if not self.lamps:
+            return chance, which, leaves, torch.ones(batch_size, 2, 1, device=where)
+        glow = torch.randn(batch_size, 2, NODES, generator=generator, device=where)
+        return chance, which, leaves, glow
 
     def _lights(
-        self, table: Float[Tensor, "M C 3"], temperature: Tensor, shadow: Tensor
+        self,
+        table: Float[Tensor, "M C 3 N"],
+        transmission: Float[Tensor, "B 2 N"],
+        temperature: Float[Tensor, "B 2"],
+        shadow: Float[Tensor, " B"],
     ) -> tuple[Float[Tensor, "B M C"], Float[Tensor, "B M C"]]:
         """Return all materials of every scene in the sun and in the light of the sky."""
         cold, hot = self.temperatures_k
         kelvin = 1 / (1 / hot + (1 / cold - 1 / hot) * temperature)
         weights = daylight_weights(kelvin)
-        weights = weights / (weights @ _luminance_of_parts().to(weights))[..., None]
-        under = torch.einsum("mck,blk->lbmc", table, weights)
+        parts = weights[..., None] * transmission[:, :, None]
+        luminance = _luminance_of_parts(self.lamps > 0, weights.dtype, weights.device)
+        parts = parts / (parts * luminance).sum((2, 3), keepdim=True)
+        under = torch.einsum("mckn,blkn->lbmc", table, parts)
         strength = _SHADOW[0] + (_SHADOW[1] - _SHADOW[0]) * shadow
         return under[0], under[1] * strength[:, None, None]
 
@@ -272,15 +296,24 @@ def _pick(table: Float[Tensor, "B M C"], which: Int[Tensor, "B labels"]) -> Tens
 
 @lru_cache(maxsize=8)
 def _materials_under_daylight(
-    peaks_nm: tuple[float, ...], materials: int, films: float, seed: int
-) -> Float[Tensor, "M C 3"]:
-    """Responses to every material under each part of daylight."""
+    peaks_nm: tuple[float, ...], materials: int, films: float, seed: int, *, filtered: bool
+) -> Float[Tensor, "M C 3 N"]:
+    """Responses to every material under each part of daylight, by the node of a filter."""
     weights = response_weights(peaks_nm)
     spectra = material_spectra(materials, films=films, seed=seed)
-    return torch.einsum("mn,cn,nk->mck", spectra, weights, daylight_parts())
+    return torch.einsum("mw,cw,wkn->mckn", spectra, weights, _light_parts(filtered))
 
 
-@lru_cache(maxsize=1)
-def _luminance_of_parts() -> Float[Tensor, " 3"]:
+@lru_cache(maxsize=8)
+def _luminance_of_parts(
+    filtered: bool, dtype: torch.dtype, device: torch.device
+) -> Float[Tensor, "3 N"]:
     luminosity = cie_1931()[:, 1]
-    return luminosity @ daylight_parts() / luminosity.sum()
+    parts = torch.einsum("w,wkn->kn", luminosity, _light_parts(filtered)) / luminosity.sum()
+    return parts.to(device, dtype)
+
+
+def _light_parts(filtered: bool) -> Float[Tensor, "wavelengths 3 N"]:
+    """Parts of daylight as they pass each node of a filter, or as they are (N = 1)."""
+    parts = daylight_parts()[..., None]
+    return parts * between_nodes()[:, None] if filtered else parts
