@@ -20,6 +20,7 @@ ROOT = Path(__file__).parent.parent
 RANKS = [
     {
         "constants",
+        "devices",
         "distributed",
         "engines",
         "errors",

@@ -191,7 +191,7 @@ def test_a_damaged_entry_is_made_again(folder, cache):
     assert torch.equal(first, again.cones)
 
 
-def test_interrupted_preparation_goes_on_where_it_stopped(folder, cache, monkeypatch):
+def test_interrupted_preparation_goes_on_where_it_stopped(folder, cache, monkeypatch, capsys):
     for seed in range(4):
         write(folder / f"{seed}.mat", image(seed))
     done = []
@@ -207,6 +207,9 @@ def test_interrupted_preparation_goes_on_where_it_stopped(folder, cache, monkeyp
     with pytest.raises(KeyboardInterrupt):
         HyperspectralScenes(source=folder, size=20).prepare(LMS)
     assert done == ["0.mat", "1.mat"]
+    said = capsys.readouterr().err
+    assert "Preparing 4 of 4 images" in said
+    assert "2 of 4 images are prepared and kept; the next run goes on." in said
     assert len(list(cache.glob("*.npy"))) == 2
     assert not list(cache.glob("*.part"))
     done.append("interrupt")

@@ -113,6 +113,18 @@ def test_another_recipe_is_not_continued(toy, train, change, message):
         train(resume=True, **change)
 
 
+def test_a_run_of_another_recipe_is_named_and_the_differences_are_a_few(toy, train):
+    values = {f"value_{index}": index for index in range(30)}
+    with pytest.raises(toy.Killed):
+        train(task=toy.ToyTask(crash_at=25), recipe={"name": "one", **values})
+    with pytest.raises(CheckpointError) as raised:
+        train(resume=True, recipe={"name": "another", "size": 3})
+    text = str(raised.value)
+    assert "was started by the recipe 'one', this one is 'another'" in text
+    assert "and 24 more" in text
+    assert text.count(" now") == 8
+
+
 def test_a_run_with_a_constant_rate_may_be_prolonged(train, tmp_path):
     train("long", schedule="constant")
     train("short", schedule="constant", updates=30, snapshots=(0,))

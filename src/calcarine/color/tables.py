@@ -113,7 +113,7 @@ def daylight_weights(temperatures_k: Float[Tensor, "*B"]) -> Float[Tensor, "*B 3
     inverse = 1e3 / temperatures_k.clamp(*DAYLIGHT_RANGE_K)
     # Chromaticity on the daylight locus, one cubic in 1/T below 7000 K and one above.
     powers = torch.stack([inverse**n for n in range(4)], -1)
-    warm, cool = (powers @ powers.new_tensor(cubic) for cubic in (_LOCUS_WARM, _LOCUS_COOL))
+    warm, cool = (powers @ cubic for cubic in _locus(powers.dtype, powers.device))
     x = torch.where(inverse >= 1 / 7, warm, cool)
     y = -3.0 * x**2 + 2.87 * x - 0.275
     scale = 0.0241 + 0.2562 * x - 0.7341 * y
@@ -210,6 +210,13 @@ def _interpolate(name: str, wavelengths: Tensor, what: str) -> Tensor:
 # Powers of 1000/T for the x of daylight, judd1964.
 _LOCUS_WARM = (0.244063, 0.09911, 2.9678, -4.6070)
 _LOCUS_COOL = (0.237040, 0.24748, 1.9018, -2.0064)
+
+
+@lru_cache(maxsize=8)
+def _locus(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Both cubics, kept where they are needed: a GPU waits for what comes from the host."""
+    warm, cool = torch.tensor((_LOCUS_WARM, _LOCUS_COOL), dtype=dtype, device=device)
+    return warm, cool
 
 
 @lru_cache(maxsize=8)

@@ -213,6 +213,8 @@ def _summarise(chosen: Recipe, result: FitResult, before: int) -> None:
         pace = f"{made} updates in {result.seconds:.1f} s ({made / result.seconds:.1f} per second)"
     else:
         pace = f"nothing left to do: all {result.updates} updates were made before"
+    if result.peak_memory_bytes:
+        print(f"Largest memory on the GPU: {result.peak_memory_bytes / 2**20:.0f} MiB.")
     losses = ", ".join(f"{name} {value:.4g}" for name, value in result.losses.items())
     print(f"{chosen.name}: {pace}.")
     if chosen.training.phases:

@@ -81,11 +81,24 @@ def translate(
             "translate expected a percept with axes (batch, latent, height, width) and one "
             f"(dx, dy) per item, got shapes {tuple(percept.shape)} and {tuple(shift_px.shape)}."
         )
-    shifts = tuple((int(dx), int(dy)) for dx, dy in shift_px.tolist())
     height, width = percept.shape[-2:]
     rows = torch.arange(height, device=percept.device) + shift_px[:, 1:].to(percept.device)
     columns = torch.arange(width, device=percept.device) + shift_px[:, :1].to(percept.device)
     inside_rows = (rows >= 0) & (rows < height)
     inside_columns = (columns >= 0) & (columns < width)
     known = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
+    if torch.compiler.is_compiling() or percept.is_cuda:
+        return _look_up(percept, rows, columns) * known, known.to(percept.dtype)
+    shifts = tuple((int(dx), int(dy)) for dx, dy in shift_px.tolist())
     return _Translate.apply(percept, shifts), known.to(percept.dtype)
+
+
+def _look_up(
+    percept: Float[Tensor, "B K H W"], rows: Int[Tensor, "B H"], columns: Int[Tensor, "B W"]
+) -> Float[Tensor, "B K H W"]:
+    """Look every cell up at its place, for which the host need not know the shifts."""
+    height, width = percept.shape[-2:]
+    rows, columns = rows.clamp(0, height - 1), columns.clamp(0, width - 1)
+    place = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None]
+    flat = percept.flatten(2)
+    return flat.gather(2, place.expand(-1, flat.shape[1], -1)).view_as(percept)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from calcarine.errors import InputError, ShapeError
 from calcarine.retina.mosaic import cone_mosaic
-from calcarine.retina.noise import NoisyStage, normal_like, random_strength
+from calcarine.retina.noise import Noise, NoisyStage, noise_for
 
 __all__ = ["ConeActivation"]
 
@@ -88,14 +88,14 @@ class ConeActivation(NoisyStage):
         x: Float[Tensor, "*B T H W"],
         generator: torch.Generator | None = None,
         *,
-        noise: bool | None = None,
+        noise: bool | Noise | None = None,
     ) -> Float[Tensor, "*B H W"]:
         """Reduce one image per cone type to one activation per cone.
 
         Args:
             x: Cone signals sampled at every cell, for all types.
             generator: Source of the noise.
-            noise: Whether to add noise; ``None`` adds it in ``train()`` only.
+            noise: Whether to add noise; ``None`` adds it in ``train()`` only. Or its numbers.
 
         Raises:
             ShapeError: If types or cells differ from those of the mosaic.
@@ -109,15 +109,15 @@ class ConeActivation(NoisyStage):
         activation = x.select(-3, 0) * mosaic[0]
         for plane in range(1, mosaic.shape[0]):
             activation = torch.addcmul(activation, x.select(-3, plane), mosaic[plane])
-        if self.noise_level > 0 and (self.training if noise is None else noise):
-            return self._add_photon_noise(activation, generator)
+        if self.adds_noise(noise):
+            return self._add_photon_noise(activation, noise_for(activation, noise, generator))
         return activation
 
-    def _add_photon_noise(self, activation: Tensor, generator: torch.Generator | None) -> Tensor:
-        strength = random_strength(activation, generator) * self.noise_level
+    def _add_photon_noise(self, activation: Tensor, noise: Noise) -> Tensor:
+        strength = noise.strength * self.noise_level
         # The slope of the root is infinite in darkness: noise carries no gradient.
         scale = activation.detach().clamp(min=0).sqrt_().mul_(strength)
-        return torch.addcmul(activation, scale, normal_like(activation, generator))
+        return torch.addcmul(activation, scale, noise.normal)
 
     def extra_repr(self) -> str:
         """Show the settings in the printed module."""

@@ -80,10 +80,8 @@ class RandomShifts(nn.Module):
             generator=generator,
             device=path.device,
         )
-        limit = torch.tensor(limit_px, device=path.device)
         for frame in range(1, frames):
-            target = path[:, frame - 1] + steps[:, frame - 1]
-            path[:, frame] = torch.clamp(target, -limit, limit)
+            path[:, frame] = _within(path[:, frame - 1] + steps[:, frame - 1], limit_px)
         return path
 
     def extra_repr(self) -> str:
@@ -146,7 +144,6 @@ class FixationalDrift(nn.Module):
         if frames == 1:
             return path
         # float64 throughout, so that the path does not depend on the dtype of the scene.
-        limit = torch.tensor(limit_px, dtype=torch.float64, device=path.device)
         kicks = torch.randn(
             (batch, frames - 1, 2), generator=generator, dtype=torch.float64, device=path.device
         )
@@ -155,7 +152,7 @@ class FixationalDrift(nn.Module):
         velocity = torch.zeros_like(gaze)
         for frame in range(1, frames):
             velocity = self.persistence * velocity + self.drift_px * kicks[:, frame - 1]
-            gaze = torch.clamp(gaze + velocity + saccades[:, frame - 1], -limit, limit)
+            gaze = _within(gaze + velocity + saccades[:, frame - 1], limit_px)
             path[:, frame] = gaze.round().long()
         return path
 
@@ -217,8 +214,7 @@ class GivenPath(nn.Module):
                 f"{frames} frames for {batch} are wanted. Ask for fewer frames or pass a longer "
                 "path; one without a batch axis serves any batch."
             )
-        limit = torch.tensor(limit_px, device=path.device)
-        return torch.clamp(path[:, :frames], -limit, limit).expand(batch, -1, -1).clone()
+        return _within(path[:, :frames], limit_px).expand(batch, -1, -1).clone()
 
     def extra_repr(self) -> str:
         """Show the settings in the printed module."""
@@ -290,6 +286,12 @@ def _at_center(
     _check_counts(batch, frames, limit_px)
     device = torch.device("cpu") if generator is None else generator.device
     return torch.zeros(batch, frames, 2, dtype=torch.int64, device=device)
+
+
+def _within(gaze: Tensor, limit_px: tuple[int, int]) -> Tensor:
+    """Clamp (dx, dy) to what stays inside the scene."""
+    axes = zip(gaze.unbind(-1), limit_px, strict=True)
+    return torch.stack([along.clamp(-limit, limit) for along, limit in axes], -1)
 
 
 def _check_counts(batch: int, frames: int, limit_px: tuple[int, int]) -> None:

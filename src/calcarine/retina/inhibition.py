@@ -21,7 +21,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from calcarine.errors import InputError, ShapeError
-from calcarine.retina.noise import NoisyStage, normal_like, random_strength
+from calcarine.retina.noise import Noise, NoisyStage, noise_for
 
 __all__ = ["LateralInhibition"]
 
@@ -86,14 +86,14 @@ class LateralInhibition(NoisyStage):
         x: Float[Tensor, "*B H W"],
         generator: torch.Generator | None = None,
         *,
-        noise: bool | None = None,
+        noise: bool | Noise | None = None,
     ) -> Float[Tensor, "*B H W"]:
         """Turn cone activations into bipolar signals.
 
         Args:
             x: Activations; everything in front of height and width is batch.
             generator: Source of the noise.
-            noise: Whether to add noise; ``None`` adds it in ``train()`` only.
+            noise: Whether to add noise; ``None`` adds it in ``train()`` only. Or its numbers.
 
         Raises:
             ShapeError: If there are no height and width.
@@ -107,9 +107,9 @@ class LateralInhibition(NoisyStage):
         bipolar = torch.sub(
             _blur(x, self._profile(self.center_sigma)), surround, alpha=self.surround_weight
         )
-        if self.noise_level > 0 and (self.training if noise is None else noise):
-            strength = random_strength(bipolar, generator) * self.noise_level
-            bipolar = bipolar * (1 + strength * normal_like(bipolar, generator))
+        if self.adds_noise(noise):
+            drawn = noise_for(bipolar, noise, generator)
+            bipolar = bipolar * (1 + drawn.strength * self.noise_level * drawn.normal)
         return bipolar
 
     def _profile(self, sigma: float) -> tuple[float, ...]:

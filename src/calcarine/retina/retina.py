@@ -34,11 +34,25 @@ from calcarine.retina.eye_motion import (
     limits,
 )
 from calcarine.retina.inhibition import LateralInhibition
-from calcarine.retina.noise import NoisyStage
+from calcarine.retina.noise import Noise, NoisyStage, draw_noise
 from calcarine.retina.sampling import FovealSampling, UniformSampling
 from calcarine.retina.spikes import RetinalSpikes
 
-__all__ = ["Retina", "RetinaOutput"]
+__all__ = ["Retina", "RetinaChance", "RetinaOutput"]
+
+
+class RetinaChance(NamedTuple):
+    """Everything that is left to chance while the eye looks at some scenes.
+
+    Attributes:
+        gaze: Where it looks in every frame, (dx, dy) in px from the centre (batch, frames, 2).
+        photon: Noise of the cones; ``None`` where they add none.
+        bipolar: Noise after lateral inhibition; ``None`` where there is none.
+    """
+
+    gaze: Tensor
+    photon: Noise | None
+    bipolar: Noise | None
 
 
 class RetinaOutput(NamedTuple):
@@ -176,6 +190,8 @@ class Retina(nn.Module):
         scene: Float[Tensor, "B T H W"],
         generator: torch.Generator | None = None,
         path: Int64[Tensor, "B F 2"] | None = None,
+        *,
+        chance: RetinaChance | None = None,
     ) -> RetinaOutput:
         """Look at a scene for a few frames.
 
@@ -185,19 +201,50 @@ class Retina(nn.Module):
             generator: Source of eye movements and noise.
             path: Gaze per frame as (dx, dy) in whole px from the centre of the scene, axes
                 (batch, frames, 2) or (frames, 2), instead of a drawn one; clamped to the scene.
+            chance: What :meth:`chance` drew for this scene, instead of generator and path.
 
         Raises:
             ShapeError: If the scene has other axes or cone types, or is too small.
         """
         self._check_scene(scene)
-        gaze = self._gaze(scene, generator, path)
+        gaze = self._gaze(scene, generator, path) if chance is None else chance.gaze
         field_of_view = crop(scene, gaze, self.window)
         shift = gaze.diff(dim=1).to(device=scene.device, dtype=scene.dtype) * (2 / self.window)
         sampled = self.sampling(field_of_view)
-        activation = _call(self.activation, sampled, generator)
-        bipolar = self._inhibit(activation, generator)
+        photon, bipolar_noise = (None, None) if chance is None else chance[1:]
+        activation = _call(self.activation, sampled, generator, photon)
+        bipolar = self._inhibit(activation, generator, bipolar_noise)
         optic_nerve = self._fire(bipolar)
         return RetinaOutput(optic_nerve, shift, sampled, activation, bipolar, field_of_view)
+
+    def chance(
+        self, scene: Float[Tensor, "B T H W"], generator: torch.Generator | None = None
+    ) -> RetinaChance:
+        """Draw beforehand what ``forward`` would draw for a scene, in the same order.
+
+        With it ``forward`` is a plain function of tensors, which can be compiled. Noisy stages of
+        your own are taken to draw one strength and one number per cell and frame, as ours do.
+
+        Args:
+            scene: The scene; only its axes, dtype and device matter.
+            generator: As for ``forward``; on the scene's device, nothing waits for a copy.
+        """
+        self._check_scene(scene)
+        gaze = self._gaze(scene, generator, None).to(scene.device)
+        batch, frames = gaze.shape[:2]
+        noises: list[Noise | None] = []
+        shape = (self.size, self.size)
+        for stage, axes in (
+            (self.activation, (batch, frames, *shape)),
+            (self.inhibition, (batch * frames, 1, *shape)),
+        ):
+            drawn = isinstance(stage, NoisyStage) and stage.adds_noise()
+            noises.append(
+                draw_noise(axes, generator, dtype=scene.dtype, device=scene.device)
+                if drawn
+                else None
+            )
+        return RetinaChance(gaze, *noises)
 
     def snapshot(self, scene: Float[Tensor, "B T H W"]) -> Float[Tensor, "B C S S"]:
         """Look at the centre of a scene for one frame, without motion or noise.
@@ -230,7 +277,7 @@ class Retina(nn.Module):
         self,
         activation: Tensor,
         generator: torch.Generator | None = None,
-        noise: bool | None = None,
+        noise: bool | Noise | None = None,
     ) -> Tensor:
         if self.inhibition is None:
             return activation
@@ -271,7 +318,7 @@ def _call(
     stage: nn.Module,
     x: Tensor,
     generator: torch.Generator | None = None,
-    noise: bool | None = None,
+    noise: bool | Noise | None = None,
 ) -> Tensor:
     """Call a stage; one that can be noisy is told whether, and where from."""
     return stage(x, generator, noise=noise) if isinstance(stage, NoisyStage) else stage(x)

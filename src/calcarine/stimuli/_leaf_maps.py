@@ -94,7 +94,7 @@ def cut_windows(
         chance: Numbers in [0, 1), in double precision: single precision rounds some of them to 1.
     """
     count, side, _ = tori.shape
-    which, top, left = (chance[:, :3] * chance.new_tensor([count, side, side])).long().T
+    which, top, left = ((chance[:, i] * n).long() for i, n in enumerate((count, side, side)))
     row, column = (torch.arange(length, device=chance.device) for length in size)
     column = torch.where(chance[:, 3:4] < 0.5, column.flip(0), column)
     rows, columns = (top[:, None] + row) % side, (left[:, None] + column) % side

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional
 
+from calcarine.devices import send
 from calcarine.errors import CalcarineWarning, FileFormatError, InputError, UnknownNameError
 from calcarine.progress import open_progress
 from calcarine.stimuli._checks import checked_dtype, checked_size, is_count
@@ -151,6 +152,8 @@ class HyperspectralScenes:
             len(found), len(found) - len(missing), shown=progress and bool(missing), unit="file"
         )
         bad = {}
+        if missing:
+            bar.note(f"Preparing {len(missing)} of {len(found)} images in {self._folder}, once.")
         try:
             for done, name in enumerate(missing, len(found) - len(missing) + 1):
                 try:
@@ -160,6 +163,10 @@ class HyperspectralScenes:
                     if not self.skip_bad:
                         break
                 bar.advance(done)
+        except KeyboardInterrupt:
+            ready = sum(channels is not None for channels in found.values())
+            bar.note(f"{ready} of {len(found)} images are prepared and kept; the next run goes on.")
+            raise
         finally:
             bar.close()
         if bad:
@@ -216,7 +223,7 @@ class HyperspectralScenes:
         where = "cpu" if generator is None else generator.device
         chances = torch.rand(batch_size, 5, generator=generator, dtype=torch.double, device=where)
         crops = [self._crop(images[int(c[0] * len(images))], *c[1:]) for c in chances.tolist()]
-        scene = torch.stack(crops).to(device=device).to(dtype)
+        scene = send(torch.stack(crops), device).to(dtype)
         return SceneBatch(scene[:, :-3].contiguous(), scene[:, -3:].contiguous())
 
     def _crop(

@@ -22,6 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from calcarine.devices import send
 from calcarine.errors import CalcarineWarning, InputError
 from calcarine.stimuli._checks import checked_dtype, checked_size, is_count
 from calcarine.stimuli._sources import open_source
@@ -150,7 +151,7 @@ class ImagePatches:
         for i, (_, *chance) in enumerate(rows):
             index = int(rows[i % different][0] * len(self.names))
             crops[i] = self._crop(index, *chance)
-        return crops.to(device=device).to(dtype).div_(255)
+        return send(crops, device).to(dtype).div_(255)
 
     def _crop(self, index: int, scale: float, top: float, left: float, mirror: float) -> Tensor:
         """Cut one crop; chances are uniform in [0, 1)."""

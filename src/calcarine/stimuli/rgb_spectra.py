@@ -24,6 +24,7 @@ from torch import Tensor
 
 from calcarine.color import DAYLIGHT_RANGE_K, cie_1931, srgb_basis, srgb_to_linear
 from calcarine.color.tables import daylight_parts, daylight_weights
+from calcarine.devices import send
 from calcarine.errors import InputError
 from calcarine.stimuli._checks import checked_dtype
 from calcarine.stimuli.light import work_dtype
@@ -109,11 +110,11 @@ class RgbSpectra:
         image = self.images.draw(batch_size, generator, dtype=work_dtype(dtype), device=device)
         where = "cpu" if generator is None else generator.device
         chance = torch.rand(batch_size, 3, generator=generator, dtype=torch.double, device=where)
-        chance = chance.to(image)
+        chance = chance.to(image.dtype)
         least, most = self.temperatures_k
         kelvin = 1 / (1 / most + (1 / least - 1 / most) * chance[:, :2])
-        matrices = light_matrices(peaks_nm, kelvin)
-        share = _across(self.size, 2 * torch.pi * chance[:, 2])
+        matrices = send(light_matrices(peaks_nm, kelvin), image.device)
+        share = _across(self.size, send(2 * torch.pi * chance[:, 2], image.device))
         linear = srgb_to_linear(image).flatten(2)
         one, other = (matrices[:, lamp] @ linear for lamp in range(2))
         scene = torch.lerp(one, other, share).unflatten(2, self.size).to(dtype)

@@ -17,14 +17,17 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from calcarine.color import ConeSpace
+from calcarine.devices import random_source, send
 from calcarine.errors import CalcarineError, InputError
 from calcarine.models.kotani2024 import ColorVision
 from calcarine.probes.neural_scope import mosaic_scope, percept_scope
 from calcarine.recipe import DefaultType
 from calcarine.retina import Retina
 from calcarine.retina.eye_motion import crop_center
+from calcarine.retina.retina import RetinaChance
 from calcarine.stimuli import HyperspectralScenes, ImagePatches, RgbSpectra, SpectralLeaves
 from calcarine.training.color_therapy import StartingRun, inherit, refusal
+from calcarine.training.compiling import CompiledStep, Compiling, resolve_compiling
 from calcarine.training.precision import multiply_in, resolve_precision
 from calcarine.training.task import GradientTask, Probed
 
@@ -69,6 +72,8 @@ class ColorVisionTask(GradientTask):
             scenes bring their light along.
         precision: In which precision convolutions multiply while learning: ``"fp32"``, ``"bf16"``
             with sums in fp32, or ``"auto"``, bf16 where the hardware has matrix units for it.
+        compile: Whether the step of the cortex (retina, decoding, movement, encoding) runs as code
+            compiled for it; ``"auto"`` does on a GPU.
         start: A finished run whose cortex goes on learning here, behind the same eye with a pigment
             added. If it cannot be taken over, training refuses to begin; a run that has begun
             needs it no more.
@@ -85,6 +90,7 @@ class ColorVisionTask(GradientTask):
         batch_size: int = 8,
         illuminant_spread: float = 0.0,
         precision: Literal["auto", "fp32", "bf16"] = "auto",
+        compile: Compiling = "auto",
         start: StartingRun | None = None,
     ) -> None:
         if batch_size < 1:
@@ -99,6 +105,7 @@ class ColorVisionTask(GradientTask):
                 "bring light of their own. Set illuminant_spread=0."
             )
         resolve_precision(precision, torch.device("cpu"))
+        resolve_compiling(compile, torch.device("cpu"))
         self.illuminant_spread = illuminant_spread
         if cortex.size != retina.size:
             raise InputError(
@@ -118,7 +125,9 @@ class ColorVisionTask(GradientTask):
         if isinstance(stimuli, HyperspectralScenes):
             # Long work: here Ctrl-C ends it at once, and no other progress bar is in the way.
             stimuli.prepare(retina.peaks_nm)
-        self.stimuli, self.batch_size, self.precision = stimuli, batch_size, precision
+        self.stimuli, self.batch_size = stimuli, batch_size
+        self.precision, self.compile = precision, compile
+        self._compiled: CompiledStep | None = None
         self.retina = retina.train()
         self.cortex = cortex
         cortex.take_facts(retina)
@@ -177,15 +186,19 @@ class ColorVisionTask(GradientTask):
         """Draw scenes; return them as linear RGB and as cone signals."""
         device = self.retina.mosaic.device
         if not isinstance(self.stimuli, ImagePatches):
+            if isinstance(self.stimuli, SpectralLeaves):  # made where their numbers are drawn
+                generator = random_source(generator, device)
             cones, linear = self.stimuli.draw(
                 self.batch_size, generator, peaks_nm=self.retina.peaks_nm, device=device
             )
             return linear, cones
         image = self.stimuli.draw(self.batch_size, generator, device=device)
+        self.space.to(device)
         linear = self.space.srgb_to_linear(image)
         if self.illuminant_spread > 0:
             height, width = linear.shape[-2:]
-            linear = linear * self._light((height, width), generator).to(linear)
+            light = self._light((height, width), generator)
+            linear = linear * send(light, device).to(linear)
         return linear, self.space.linear_to_cones(linear)
 
     def _light(self, size: tuple[int, int], generator: torch.Generator) -> Float[Tensor, "B 3 H W"]:
@@ -209,16 +222,35 @@ class ColorVisionTask(GradientTask):
         generator: torch.Generator,
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the losses on given photographs."""
-        with torch.no_grad():
-            eye = self.retina(scene, generator)
-            seen = self.retina.sampling(crop_center(linear, self.retina.window))
-        with multiply_in(resolve_precision(self.precision, scene.device), scene.device):
-            told = eye.eye_shift if self.cortex.movement == "true" else None
-            prediction = self.cortex.predict(eye.optic_nerve, told)
-        first = prediction.percept[:: self.retina.frames - 1]
+        chance = self.retina.chance(scene, random_source(generator, scene.device))
+        step: Any = self._step
+        if resolve_compiling(self.compile, scene.device):
+            self._compiled = self._compiled or CompiledStep(self._step)
+            step = self._compiled
+        error, percept, seen = step(
+            linear, scene, chance, resolve_precision(self.precision, scene.device)
+        )
+        # Scopes stay outside: no gradient of theirs may reach what they read.
         identity = self.cortex.identity.unit()[None]
         return {
-            "cortex": self.cortex.prediction_loss(prediction, eye.optic_nerve),
-            "percept_scope": self.percept_scope.loss(first, seen),
+            "cortex": error,
+            "percept_scope": self.percept_scope.loss(percept, seen),
             "mosaic_scope": self.mosaic_scope.loss(identity, self.retina.mosaic[None]),
         }
+
+    def _step(
+        self,
+        linear: Tensor,
+        scene: Tensor,
+        chance: RetinaChance,
+        precision: Literal["fp32", "bf16"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, "B K S S"], Float[Tensor, "B 3 S S"]]:
+        """Return the prediction error, the first percept, and what it should show."""
+        with torch.no_grad():
+            eye = self.retina(scene, chance=chance)
+            seen = self.retina.sampling(crop_center(linear, self.retina.window))
+        with multiply_in(precision, scene.device):
+            told = eye.eye_shift if self.cortex.movement == "true" else None
+            prediction = self.cortex.predict(eye.optic_nerve, told)
+        first = prediction.percept[:: self.retina.frames - 1].detach()
+        return self.cortex.prediction_loss(prediction, eye.optic_nerve), first, seen

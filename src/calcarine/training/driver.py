@@ -36,6 +36,7 @@ from calcarine.training.folder import (
 )
 from calcarine.training.lock import only_training_in
 from calcarine.training.loggers import Logger, Loggers, open_loggers
+from calcarine.training.meter import Meter
 from calcarine.training.session import Session, find_device, own_random_state
 from calcarine.training.settings import TrainingSettings
 from calcarine.training.snapshots import write_snapshot
@@ -55,6 +56,7 @@ class FitResult:
         skipped: Number of non-finite gradient steps skipped since the run began.
         seconds: Duration of this call.
         scalars: Everything the last update returned, as numbers.
+        peak_memory_bytes: Largest memory that tensors took on the GPU; 0 on the CPU.
         folder: The run's folder.
     """
 
@@ -64,6 +66,7 @@ class FitResult:
     seconds: float
     scalars: dict[str, float]
     folder: Path
+    peak_memory_bytes: int = 0
 
     @property
     def losses(self) -> dict[str, float]:
@@ -130,9 +133,10 @@ def fit(
             )
         )
         loggers = stack.enter_context(contextlib.closing(loggers or Loggers({})))
+        meter = Meter(where)
         shown = open_progress(settings.updates, session.done, shown=progress and place.is_writer)
         stack.enter_context(contextlib.closing(shown))
-        _learn(session, saver, loggers, shown, stack.enter_context(Interrupt()))
+        _learn(session, saver, loggers, shown, meter, stack.enter_context(Interrupt()))
     return FitResult(
         updates=session.done,
         status="finished" if session.done >= settings.updates else "interrupted",
@@ -140,6 +144,7 @@ def fit(
         seconds=time.perf_counter() - started,
         scalars=session.scalars(),
         folder=folder,
+        peak_memory_bytes=meter.peak_memory_bytes,
     )
 
 
@@ -166,7 +171,12 @@ def _open_folder(
 
 
 def _learn(
-    session: Session, saver: _Saver, loggers: Logger, shown: Progress, interrupt: Interrupt
+    session: Session,
+    saver: _Saver,
+    loggers: Logger,
+    shown: Progress,
+    meter: Meter,
+    interrupt: Interrupt,
 ) -> None:
     """Update until the end or an interrupt; save what is due after each update."""
     settings = session.settings
@@ -181,7 +191,7 @@ def _learn(
                 f"{error} This was update {session.done + 1}{_within(session)}. {saver.last_good()}"
             ) from error
         if session.done % settings.log_every == 0 or session.done in milestones:
-            scalars = _log_line(session)
+            scalars = {**_log_line(session), **meter.line(session.done)}
             loggers.log(session.done, scalars)
             shown.values(scalars, title=session.phase)
         shown.advance(session.done)

@@ -35,6 +35,7 @@ from calcarine.training.storage import clean_up
 __all__ = ["begin_run", "check_space", "continue_run", "run_identity", "write_recipe"]
 
 _MARGIN_BYTES = 16 * 2**20  # for logs
+_LISTED = 8  # differences that are named
 
 
 def run_identity(
@@ -107,8 +108,13 @@ def continue_run(folder: Path, identity: dict[str, Any]) -> Checkpoint:
     checkpoint = read_checkpoint(folder)
     differences = _differences(_completed(checkpoint.identity), identity)
     if differences:
+        before, now = (each["recipe"].get("name") for each in (checkpoint.identity, identity))
+        by = f"by the recipe {before!r}, this one is {now!r}" if before != now else "differently"
+        more = len(differences) - _LISTED
+        also = f"; and {more} more" if more > 0 else ""
         raise CheckpointError(
-            f"The run in {folder} was started differently: {'; '.join(differences)}. Resuming "
+            f"The run in {folder} was started {by}: {'; '.join(differences[:_LISTED])}{also}. "
+            "Nothing was changed. `--resume --run` alone takes the run's own recipe. Resuming "
             "needs the same recipe, or the result would be neither the one nor the other. Only "
             f"{', '.join(f'training.{name}' for name in sorted(CHANGEABLE))} may change, and "
             "training.updates with a constant schedule. Start a new run for anything else."

@@ -6,6 +6,10 @@
 
 The host waits once per step, for losses and norms together. Processes exchange gradients and losses
 after the backward pass, and judge the same means, so they skip and clip alike.
+
+On a GPU of its own the step is judged there, by the same rule, and the host does not wait: it reads
+what happened one update later, when the GPU is busy with the next one. The guard then counts, and
+gives up, one update late; checkpoints and logs ask it first.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from calcarine.errors import CheckpointError, InputError, ShapeError
 from calcarine.training.guard import Guard
 from calcarine.training.optimisers import load_optimiser, make_optimiser
 from calcarine.training.settings import TrainingSettings
+from calcarine.training.verdict import Verdict, judge
 
 __all__ = ["GradientLearner"]
 
@@ -36,10 +41,11 @@ class GradientLearner:
         settings: Optimiser, clipping, and how many non-finite steps are borne; of one phase.
         guard: Counts to go on with; new ones by default.
         place: The processes that learn together.
+        ahead: Whether steps are judged where they are made, and the host goes on; by default on a
+            GPU, with an optimiser that can leave out a step there.
 
     Attributes:
         rate: Learning rate of the next step, set by the driver.
-        guard: Counts of skipped steps.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class GradientLearner:
         *,
         guard: Guard | None = None,
         place: World | None = None,
+        ahead: bool | None = None,
     ) -> None:
         self._objectives = {name: list(parameters) for name, parameters in objectives.items()}
         self._names = {
@@ -66,13 +73,38 @@ class GradientLearner:
         self._settings = settings
         self._place = World() if place is None else place
         self._reach_checked = False
+        self._ahead = self._can_go_ahead() if ahead is None else ahead
+        self._pending: Verdict | None = None
         self.rate = settings.learning_rate
-        self.guard = Guard([]) if guard is None else guard
-        self.guard.begin(self._objectives, limit=settings.max_nonfinite_in_a_row)
+        self._guard = Guard([]) if guard is None else guard
+        self._guard.begin(self._objectives, limit=settings.max_nonfinite_in_a_row)
+
+    @property
+    def guard(self) -> Guard:
+        """Counts of skipped steps, of all that were made.
+
+        Raises:
+            NonFiniteError: If non-finite steps persist.
+        """
+        self._settle()
+        return self._guard
+
+    def _settle(self) -> None:
+        """Count what became of the last step, if that has not been read yet."""
+        if self._pending is not None:
+            verdict, self._pending = self._pending, None
+            for name, (loss, norm) in verdict.numbers().items():
+                self._guard.admits(name, loss=loss, norm=norm)
+
+    def _can_go_ahead(self) -> bool:
+        # The fused SGD of torch would keep running means that a skipped first step never filled.
+        adam = self._settings.optimiser in {"adam", "adamw"}
+        on_gpu = all(p.is_cuda and p.is_floating_point() for p in self._parameters)
+        return adam and on_gpu and self._place.size == 1 and bool(self._parameters)
 
     def descend(
         self, losses: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
-    ) -> dict[str, float]:
+    ) -> dict[str, float | Tensor]:
         """Make one step on every objective whose loss and gradient are finite.
 
         Args:
@@ -80,7 +112,8 @@ class GradientLearner:
                 after the other.
 
         Returns:
-            ``loss/<objective>`` and ``grad_norm/<objective>`` (before clipping) as numbers.
+            ``loss/<objective>`` and ``grad_norm/<objective>`` (before clipping), on a GPU as
+            tensors that need not be there yet.
 
         Raises:
             InputError: If losses and objectives do not fit together.
@@ -93,10 +126,12 @@ class GradientLearner:
             name: [p.grad for p in parameters if p.grad is not None]
             for name, parameters in self._objectives.items()
         }
+        if self._ahead:
+            return self._step_ahead(sums, gradients)
         values, norms = _on_host(sums, gradients)
         clip_norm = self._settings.clip_norm
         for name, optimiser in self._optimisers.items():
-            if not self.guard.admits(name, loss=values[name], norm=norms[name]):
+            if not self._guard.admits(name, loss=values[name], norm=norms[name]):
                 continue
             if clip_norm is not None and norms[name] > clip_norm:
                 torch._foreach_mul_(gradients[name], clip_norm / norms[name])
@@ -106,6 +141,24 @@ class GradientLearner:
         return {
             **{f"loss/{name}": value for name, value in values.items()},
             **{f"grad_norm/{name}": norm for name, norm in norms.items()},
+        }
+
+    def _step_ahead(
+        self, sums: dict[str, Tensor], gradients: dict[str, list[Tensor]]
+    ) -> dict[str, float | Tensor]:
+        verdict = judge(sums, gradients, self._settings.clip_norm)
+        self._settle()  # asks about the update before, while this one is computed
+        for name, optimiser in self._optimisers.items():
+            if self._settings.clip_norm is not None and gradients[name]:
+                torch._foreach_mul_(gradients[name], verdict.scales[name])
+            for group in optimiser.param_groups:
+                group["lr"] = self.rate
+            optimiser.found_inf = verdict.refused[name]  # type: ignore[attr-defined]
+            optimiser.step()
+        self._pending = verdict
+        return {
+            **{f"loss/{name}": loss for name, loss in verdict.losses.items()},
+            **{f"grad_norm/{name}": norm for name, norm in verdict.norms.items()},
         }
 
     def _backward(self, batches: Iterable[Mapping[str, Tensor]]) -> dict[str, Tensor]:
@@ -175,7 +228,8 @@ class GradientLearner:
             )
         for name, optimiser in self._optimisers.items():
             load_optimiser(optimiser, means[name], label=name)
-        self.guard.load_state(state["guard"])
+        self._pending = None
+        self._guard.load_state(state["guard"])
 
     def _check_ownership(self) -> None:
         """Every parameter belongs to one objective and to a module that is saved."""

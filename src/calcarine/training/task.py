@@ -45,7 +45,7 @@ class Step(NamedTuple):
         device: Where the modules are.
         rate: Learning rate of this update; local rules may scale their own by it.
         descend: ``descend(losses)`` makes one gradient step on every objective and returns the
-            losses and gradient norms as numbers. Of several batches' losses, given one after the
+            losses and gradient norms as scalars. Of several batches' losses, given one after the
             other by an iterator, it takes the mean; each is let go before the next is computed.
         phase: Name of the phase; empty in a run without phases.
         phase_done: Number of updates of this phase already done.
@@ -57,7 +57,9 @@ class Step(NamedTuple):
     generator: torch.Generator
     device: torch.device
     rate: float
-    descend: Callable[[Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]], dict[str, float]]
+    descend: Callable[
+        [Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]], dict[str, float | Tensor]
+    ]
     phase: str = ""
     phase_done: int = 0
     phase_updates: int = 0
