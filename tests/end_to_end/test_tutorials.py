@@ -14,15 +14,27 @@ TUTORIALS = Path(__file__).parent.parent.parent / "tutorials"
 
 
 def test_cortex_simulation(tmp_path, capsys):
+    pytest.importorskip("zuko")
     main = runpy.run_path(str(TUTORIALS / "cortex_simulation.py"))["main"]
     main(["--updates", "12", "--out", str(tmp_path / "run")])
     printed = capsys.readouterr().out
     assert "decode -> percept" in printed
-    assert "12 updates, finished" in printed
-    assert "colour has 1 dimension\n" in printed
+    assert "sandbox: 12 updates, finished" in printed
+    assert printed.count("colour has 1 dimension\n") == 3
+    assert float(re.search(r"differs from s by ([\d.e+-]+)", printed)[1]) < 1e-5
+    assert float(re.search(r"there and back differs by ([\d.e+-]+)", printed)[1]) < 1e-5
+    assert printed.count("the eye moved by") == 8
+    rows = re.findall(r"^ +(\d+) +[\d.]+ cells +\d+ % +\d+ % +\d+ % +[\d.]+$", printed, re.M)
+    assert rows == ["0", "3"]
+    share = int(re.search(r"cells that got the pigment L: (\d+)%", printed)[1])
+    assert 40 < share < 55
     assert "kotani2024" in printed
-    for name in ("percepts.png", "color_matching.png"):
-        with Image.open(tmp_path / "run" / name) as figure:
+    assert "dinh2017" in printed
+    for name in (
+        "percepts", "color_matching", "readouts", "positions", "kernel", "unwarped_full",
+        "unwarped_told",
+    ):  # fmt: skip
+        with Image.open(tmp_path / "run" / f"{name}.png") as figure:
             assert min(figure.size) > 200
 
 

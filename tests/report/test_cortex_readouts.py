@@ -52,6 +52,13 @@ def test_the_sandbox_is_given_positions_and_movements(tiny_run, tmp_path):
                       "prediction", "percept"]  # fmt: skip
 
 
+def test_true_positions_of_a_lattice_are_the_centres_of_its_cells(tiny_run):
+    retina = open_run(tiny_run).task.retina
+    axis = (2 * torch.arange(16.0) + 1) / 16 - 1
+    x, y = torch.meshgrid(axis, axis, indexing="xy")
+    torch.testing.assert_close(true_positions(retina), torch.stack([x, y]))
+
+
 def test_every_learned_part_is_compared(full_run):
     found = cortex_readouts(full_run, batches=1)
     assert set(found.learned.values()) == {"learned"}

@@ -39,7 +39,8 @@ def test_the_page_of_a_colour_run_tells_everything(page, tiny_run):
     text = text_of(page)
     for heading in (
         "At a glance", "What it sees", "How many dimensions its colour has",
-        "What it knows of its cones", "What its eye sends", "Learning", "Recipe", "Sources",
+        "What it knows of its cones", "Where its eye looks", "What its eye sends", "Learning",
+        "Recipe", "Sources",
     ):  # fmt: skip
         assert f"<h2>{heading}</h2>" in page
     assert "updates made 4 of 4" in text
@@ -62,13 +63,13 @@ def test_the_page_holds_its_pictures(page):
         picture = Image.open(io.BytesIO(base64.b64decode(text)))
         picture.load()
         pictures[kind].append(picture)
-    # 2 photographs, 3 of colour matching, identities, read-outs, other eyes, losses; a still for
-    # each animation
-    assert len(pictures["png"]) == 9 + 2
+    # 2 photographs, 3 of colour matching, identities, read-outs, gaze, other eyes, losses; a still
+    # for each animation
+    assert len(pictures["png"]) == 10 + 2
     development, eye = pictures["webp"]
     assert development.n_frames == 3
     assert eye.n_frames > 10
-    assert page.count(" alt=") == 9 + 2 * 2
+    assert page.count(" alt=") == 10 + 2 * 2
 
 
 def test_nothing_on_the_page_is_loaded_from_elsewhere(page):

@@ -5,7 +5,8 @@ images          image_grid, retina_stages
 curves          loss_curve, residual_curve, dimension_over_time, singular_values
 classification  classification_figure
 cones           cone_fundamentals, cone_identities, identity_accuracy, mosaic_picture
-readouts        readouts_over_time, positions_figure, kernel_figure, fixation_path
+readouts        readouts_over_time, positions_figure, kernel_figure, movement_figure,
+                fixation_path
 synthesis       synthesis_loss, representation_error
 phases          phases_figure
 probe_figures   metamer_figure, eigendistortion_figure, mad_figure
@@ -59,6 +60,7 @@ from calcarine.plot.pyramid import pyramid_bands
 from calcarine.plot.readouts import (
     fixation_path,
     kernel_figure,
+    movement_figure,
     positions_figure,
     readouts_over_time,
 )
@@ -99,6 +101,7 @@ __all__ = [
     "metamer_figure",
     "mode_figure",
     "mosaic_picture",
+    "movement_figure",
     "orientation_histogram",
     "orientation_map_figure",
     "phases_figure",

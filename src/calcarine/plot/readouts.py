@@ -3,9 +3,11 @@
     readouts_over_time   errors and shares of every part, by age
     positions_figure     where the cells are, and where the cortex believes them to be
     kernel_figure        lateral inhibition, true and learned
-    fixation_path        where the eye looks in a picture, fixation by fixation
+    movement_figure      how far the eye moved, and what the cortex told
+    fixation_path        where the eye looks in a picture, and where the cortex believes it to look
 
-Axes    S cells along a side | k side of a kernel | F fixations, (dx, dy) in px from the centre
+Axes    S cells along a side | k side of a kernel | F fixations, (dx, dy) in px from the centre |
+        N movements, (dx, dy) in px
 """
 
 from __future__ import annotations
@@ -37,7 +39,13 @@ if TYPE_CHECKING:
 
     from calcarine.probes import KernelReadout, PositionReadout
 
-__all__ = ["fixation_path", "kernel_figure", "positions_figure", "readouts_over_time"]
+__all__ = [
+    "fixation_path",
+    "kernel_figure",
+    "movement_figure",
+    "positions_figure",
+    "readouts_over_time",
+]
 
 _PANELS = (
     ("position_error_cells", "positions", "error (cells)", 1.0),
@@ -183,11 +191,59 @@ def kernel_figure(readout: KernelReadout, *, title: str = "") -> Figure:
     return figure
 
 
+def movement_figure(
+    told_px: Float[Tensor, "N 2"], true_px: Float[Tensor, "N 2"], *, title: str = ""
+) -> Figure:
+    """Draw movements of the eye as a cortex tells them against the true ones.
+
+    Args:
+        told_px: What the cortex tells, (dx, dy).
+        true_px: How the eye moved.
+        title: Heading of the whole figure.
+
+    Raises:
+        ShapeError: If there is not one (dx, dy) for each of the same movements, or there are none.
+    """
+    if told_px.shape != true_px.shape or told_px.ndim != 2 or told_px.shape[1:] != (2,):
+        raise ShapeError(
+            "movement_figure expected movements with axes (movements, 2), as many told as true, "
+            f"got shapes {tuple(told_px.shape)} and {tuple(true_px.shape)}."
+        )
+    if not len(told_px):
+        raise ShapeError("movement_figure expected at least one movement, got none.")
+    told, true = told_px.detach().cpu().double(), true_px.detach().cpu().double()
+    figure, [[left, right]] = new_figure(1, 2, panel=(3.2, 2.7), title=title)
+    reach = float(torch.cat([told, true]).abs().max()) + 1
+    left.plot([-reach, reach], [-reach, reach], color=GREY, linewidth=0.9, zorder=0)
+    for axis, marker, name in ((0, "o", "dx"), (1, "x", "dy")):
+        left.plot(
+            true[:, axis].numpy(), told[:, axis].numpy(), marker, color=SERIES[axis],
+            markersize=4, alpha=0.7, label=name, linestyle="none",
+        )  # fmt: skip
+    left.set_xlim(-reach, reach)
+    left.set_ylim(-reach, reach)
+    left.set_aspect("equal")
+    left.set_xlabel("true (px)")
+    left.set_ylabel("told (px)")
+    legend(left, loc="upper left")
+    off = torch.linalg.vector_norm(told - true, dim=1)
+    exact = float((off < 0.5).double().mean())
+    heading(left, f"{len(off)} movements")
+    heading(right, f"{100 * exact:.0f} % exact")
+    edges = [step - 0.5 for step in range(math.ceil(float(off.max())) + 2)]
+    right.hist(off.numpy(), bins=edges, color=SERIES[0], rwidth=0.9)
+    right.locator_params(axis="both", integer=True)
+    right.set_xlabel("error (px)")
+    right.set_ylabel("movements")
+    return figure
+
+
 def fixation_path(
     picture: Float[Tensor, "1 3 H W"],
     path_px: Int[Tensor, "F 2"],
     window_px: int,
     *,
+    told_px: Float[Tensor, "F 2"] | None = None,
     title: str = "",
 ) -> Figure:
     """Draw where the eye looks in a picture: its path, and the field of view at start and end.
@@ -196,11 +252,17 @@ def fixation_path(
         picture: sRGB in [0, 1].
         path_px: Gaze as (dx, dy) from the centre of the picture, x right and y down.
         window_px: Side of the field of view.
+        told_px: Where the cortex believes the eye to look, drawn beside it.
         title: Heading of the whole figure.
 
     Raises:
         ShapeError: If picture or path have other axes.
     """
+    if told_px is not None and told_px.shape != path_px.shape:
+        raise ShapeError(
+            f"fixation_path expected as many told fixations as true ones, got {len(told_px)} and "
+            f"{len(path_px)}."
+        )
     if picture.ndim != 4 or picture.shape[:2] != (1, 3) or path_px.shape[1:] != (2,):
         raise ShapeError(
             "fixation_path expected a picture (1, 3, height, width) and a path (fixations, 2), got "
@@ -215,10 +277,16 @@ def fixation_path(
     x = (path_px[:, 0].cpu() + (width - 1) / 2).tolist()
     y = (path_px[:, 1].cpu() + (height - 1) / 2).tolist()
     ax.plot(x, y, "-", color="white", linewidth=2.6)
-    ax.plot(x, y, "o-", color=SERIES[0], linewidth=1.1, markersize=3)
+    ax.plot(x, y, "o-", color=SERIES[0], linewidth=1.1, markersize=3, label="the eye")
+    if told_px is not None:
+        told = told_px.detach().cpu().double() + torch.tensor([width - 1, height - 1]) / 2
+        told_x, told_y = told.T.tolist()
+        ax.plot(told_x, told_y, "-", color="white", linewidth=2.6)
+        ax.plot(told_x, told_y, ".--", color=SERIES[1], linewidth=1.1, label="as the cortex tells")
+        legend(ax, loc="upper center", bbox_to_anchor=(0.5, -0.1), ncols=2)
     for index, style, name in ((0, "-", "first"), (-1, (0, (3, 2)), "last")):
         corner = (x[index] - window_px / 2, y[index] - window_px / 2)
-        frame = Rectangle(corner, window_px, window_px, fill=False, label=name)
+        frame = Rectangle(corner, window_px, window_px, fill=False, gid=name)
         frame.set(edgecolor="white", linestyle=style, linewidth=1.4)
         ax.add_patch(frame)
     ax.set_xlabel(f"{len(x)} fixations; field of view at the first, and dashed at the last")

@@ -4,6 +4,7 @@ builder        Report, a page made of sections with text, tables, figures and an
 results        color_matching_over_time, measured once and kept in the run's folder
 color_vision   percepts, what a trained colour cortex sees of a picture; other_eye
 cortex_readouts readouts_over_time, what a colour cortex knows of its eye, against the truth
+unwarped_section  unwarped, the percept as the cortex lays it out in the visual field
 write          write_report, the page of a run
 probe_pages    probe_page, the page of a metamer, of eigendistortions, or of a MAD competition
 """
@@ -15,11 +16,13 @@ from calcarine.report.color_vision import other_eye, percepts, see
 from calcarine.report.cortex_readouts import CortexReadouts, cortex_readouts, readouts_over_time
 from calcarine.report.probe_pages import probe_page
 from calcarine.report.results import color_matching_over_time
+from calcarine.report.unwarped_section import Unwarped, unwarped
 from calcarine.report.write import write_report
 
 __all__ = [
     "CortexReadouts",
     "Report",
+    "Unwarped",
     "color_matching_over_time",
     "cortex_readouts",
     "other_eye",
@@ -27,5 +30,6 @@ __all__ = [
     "probe_page",
     "readouts_over_time",
     "see",
+    "unwarped",
     "write_report",
 ]

@@ -17,9 +17,11 @@ from calcarine.probes import ColorMatching, matching_confidence
 from calcarine.report.builder import Report
 from calcarine.report.color_vision import likeness, moving_eye, see
 from calcarine.report.cortex_readouts import CortexReadouts, readouts_over_time
+from calcarine.report.gaze_section import Gaze, add_gaze, follow_gaze
 from calcarine.report.other_eyes_section import add_other_eyes, seen_through_other_eyes
 from calcarine.report.readout_section import add_readouts
 from calcarine.report.results import color_matching_over_time, select_ages
+from calcarine.report.unwarped_section import Unwarped, add_unwarped, unwarped
 from calcarine.retina import UniformSampling
 from calcarine.stimuli import HELD_OUT_SAMPLES, sample_image
 from calcarine.training.run import Run
@@ -45,6 +47,9 @@ class ColorResults:
         film: Light, optic nerve and percept of a moving eye.
         readouts: What it knows of its eye, by age.
         others: What it would see of one photograph through other eyes, by name.
+        laid_out: The percept of every photograph on the lattice and in the visual field, by name;
+            empty where the two are the same.
+        gaze: Where the eye looked, and what the cortex told of it.
     """
 
     seen: dict[str, dict[int, dict[str, Tensor]]]
@@ -55,6 +60,8 @@ class ColorResults:
     film: Tensor
     readouts: dict[int, CortexReadouts]
     others: dict[str, dict[str, Tensor]]
+    laid_out: dict[str, Unwarped]
+    gaze: Gaze
 
     def key_numbers(self) -> dict[str, str]:
         """Return the numbers that tell most about the cortex."""
@@ -115,7 +122,14 @@ def measure(run: Run, progress: Progress) -> ColorResults:
     ages = select_ages((*run.ages, run.update))
     readouts = readouts_over_time(run, ages, batches=2, progress=progress)
     others = seen_through_other_eyes(run, list(photographs.values())[-1])
-    return ColorResults(seen, matchings, failure, accuracy, shown, film, readouts, others)
+    laid_out = {}
+    if not _scans(run):
+        laid_out = {name: unwarped(run, image) for name, image in photographs.items()}
+    progress("following the gaze")
+    return ColorResults(
+        seen, matchings, failure, accuracy, shown, film, readouts, others, laid_out,
+        follow_gaze(run),
+    )  # fmt: skip
 
 
 def _scans(run: Run) -> bool:
@@ -126,9 +140,11 @@ def _scans(run: Run) -> bool:
 def add_color_sections(page: Report, run: Run, results: ColorResults) -> None:
     """Add what the cortex sees, how many dimensions its colour has, and what it knows."""
     _add_percepts(page, run, results)
+    add_unwarped(page, results.laid_out)
     _add_dimensions(page, results)
     _add_identities(page, run, results)
     add_readouts(page, run, results.readouts)
+    add_gaze(page, run, results.gaze)
     add_other_eyes(page, results.others)
     _add_eye(page, run, results)
 

@@ -38,9 +38,7 @@ from calcarine.probes import (
     position_readout,
     unexplained_variance,
 )
-from calcarine.retina import UniformSampling
 from calcarine.retina.eye_motion import crop_center
-from calcarine.retina.positions import uniform_positions
 from calcarine.training.color_vision import ColorVisionTask
 from calcarine.training.run import Run
 
@@ -148,8 +146,6 @@ def cortex_readouts(run: Run, *, batches: int = 4, seed: int = 0) -> CortexReado
 
 def true_positions(retina: Any) -> Tensor:
     """Return where the cells of an eye are, (2, S, S) in halves of the field of view."""
-    if isinstance(retina.sampling, UniformSampling):
-        return uniform_positions(retina.size)
     return retina.sampling.positions
 
 
