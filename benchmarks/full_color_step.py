@@ -153,6 +153,10 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure it, too")
     parser.add_argument("--memory-of", default="", help=argparse.SUPPRESS)
     args = parser.parse_args()
+    # Before this process grows: what it takes would count for the processes it starts.
+    names = ("published", "calcarine", "hypotheses", "bf16") if args.memory else ()
+    for name in names:
+        print(f"{name:19s} peak memory {memory(name, args.size, args.batch):.2f} GiB", flush=True)
     sides = contestants(args.size, args.batch)
     if args.memory_of:
         for _ in range(2):
@@ -179,8 +183,6 @@ def main() -> None:
         else:
             told = f"share {wall / medians[side][0]:5.0%}, {cpu / medians[side][1]:5.0%}"
         print(f"{name:19s} {wall:6.2f} s, {cpu:6.2f} s of processor; {told}", flush=True)
-    for name in (n for n in sides if args.memory and "U-Net" not in n):
-        print(f"{name:19s} peak memory {memory(name, args.size, args.batch):.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def tiny(*overrides: str) -> recipe.Recipe:
     return recipe.load("color-128", [*TINY, *overrides])
 
 
-@pytest.mark.parametrize("name", ["color", "color-128"])
+@pytest.mark.parametrize("name", ["color", "color-64", "color-128"])
 def test_published_recipes_learn_everything(name):
     loaded = recipe.load(name, []).to_dict()
     cortex, retina = loaded["cortex"], loaded["retina"]
@@ -43,6 +43,7 @@ def test_published_recipes_learn_everything(name):
     [
         (),
         ("cortex.movement='true'",),
+        ("cortex.positions=published",),
         ("cortex.movement=published", "cortex.positions='true'", "cortex.inhibition='true'"),
         ("cortex.positions=lattice", "cortex.inhibition=none", "retina.inhibition=false"),
         ("retina.mosaic=MS+L_ratio_M", "cortex.inhibition='true'"),
