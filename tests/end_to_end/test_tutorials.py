@@ -25,7 +25,7 @@ def test_cortex_simulation(tmp_path, capsys):
     assert float(re.search(r"there and back differs by ([\d.e+-]+)", printed)[1]) < 1e-5
     assert printed.count("the eye moved by") == 8
     rows = re.findall(r"^ +(\d+) +[\d.]+ cells +\d+ % +\d+ % +\d+ % +[\d.]+$", printed, re.M)
-    assert rows == ["0", "3"]
+    assert rows == ["0", "12"]
     share = int(re.search(r"cells that got the pigment L: (\d+)%", printed)[1])
     assert 40 < share < 55
     assert "kotani2024" in printed

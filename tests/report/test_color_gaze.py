@@ -66,7 +66,7 @@ def test_with_true_positions_the_percept_lies_where_the_cells_are(foveated, pict
     assert laid.known.double().mean() > 0.6
     inside = laid.known.expand_as(laid.in_field)
     near, far = laid.in_field[inside], laid.as_cells_lie[inside]
-    assert torch.corrcoef(torch.stack([near, far]))[0, 1] > 0.9
+    assert torch.corrcoef(torch.stack([near, far]))[0, 1] > 0.8
     assert (laid.in_field[~inside] == 0.5).all()
 
 

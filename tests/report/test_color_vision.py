@@ -41,7 +41,7 @@ def test_one_field_of_view_is_what_the_parts_make_of_it(run, picture):
     assert torch.equal(shown["original"], small)
     assert torch.allclose(shown["optic_nerve"], linear_to_srgb(nerve).clamp(0, 1))
     assert torch.allclose(shown["percept"], linear_to_srgb(linear).clamp(0, 1), atol=1e-6)
-    assert shown["percept"].std() > 0.01
+    assert shown["percept"].std() > 1e-3  # faint at birth, but no plain field
 
 
 def test_a_larger_picture_is_scanned_whole(run, picture):

@@ -61,6 +61,7 @@ def test_true_positions_of_a_lattice_are_the_centres_of_its_cells(tiny_run):
 
 def test_every_learned_part_is_compared(full_run):
     found = cortex_readouts(full_run, batches=1)
+    assert found.learned.pop("movement") == "estimated"
     assert set(found.learned.values()) == {"learned"}
     assert found.position_error_cells > 0.1  # a regular lattice is not a fovea
     assert found.position_error_px > 0.1

@@ -62,7 +62,7 @@ def test_every_eye_of_the_sandbox(eye, tmp_path):
         assert task.space.peaks_nm[1] == 550
 
 
-@pytest.mark.parametrize("name", ["color", "color-64", "color-128"])
+@pytest.mark.parametrize("name", ["color", "color-128"])
 @pytest.mark.parametrize("eye", ["LM", "anomalous", "human tetrachromat"])
 def test_eyes_of_the_full_cortex(name, eye, tmp_path):
     pytest.importorskip("zuko")

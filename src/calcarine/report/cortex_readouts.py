@@ -50,7 +50,7 @@ class CortexReadouts:
     """What a cortex knows at one age; NaN where there is nothing to compare.
 
     Args:
-        learned: How each part is known: ``"learned"``, ``"given"`` or ``"none"``.
+        learned: How each part is known: ``"learned"``, ``"estimated"``, ``"given"`` or ``"none"``.
         position_error_cells: Root mean square error of positions, in cells.
         position_error_px: The same in pixels of the field of view.
         kernel_error: Relative error of the kernel of lateral inhibition.
@@ -171,7 +171,7 @@ def _how_known(task: ColorVisionTask) -> dict[str, str]:
         "positions": "given" if lattice else part(cortex.positions),
         "kernel": part(cortex.inhibition),
         "cone types": "learned",
-        "movement": "given" if cortex.movement == "true" else "learned",
+        "movement": "given" if cortex.movement == "true" else "estimated",
     }
 
 
