@@ -5,8 +5,8 @@ images          image_grid, retina_stages
 curves          loss_curve, residual_curve, dimension_over_time, singular_values
 classification  classification_figure
 cones           cone_fundamentals, cone_identities, identity_accuracy, mosaic_picture
-readouts        readouts_over_time, positions_figure, kernel_figure, movement_figure,
-                fixation_path
+readouts        readouts_over_time, positions_figure, kernel_figure
+readouts        movement_figure, fixation_path
 synthesis       synthesis_loss, representation_error
 phases          phases_figure
 probe_figures   metamer_figure, eigendistortion_figure, mad_figure
