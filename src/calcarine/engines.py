@@ -26,6 +26,7 @@ from torch.autograd.function import once_differentiable
 from torch.autograd.graph import get_gradient_edge
 
 from calcarine.errors import CalcarineWarning, RunError
+from calcarine.native import transformed
 from calcarine.stage import DynamicStage, detach_state, state_tensors
 
 __all__ = ["CHUNK_STEPS", "Engine", "compiler_found", "run_compiled", "run_plain", "run_segments"]
@@ -62,8 +63,8 @@ def run_plain(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]
 
 def run_compiled(stage: nn.Module, movie: Tensor, state: Any) -> tuple[Tensor, Any]:
     """Run chunks of compiled steps; warn and go on plainly where the compiler fails."""
-    if torch._C._are_functorch_transforms_active() or torch.autograd.forward_ad._current_level >= 0:
-        return run_plain(stage, movie, state)  # these see operations, not what a compiler made
+    if transformed():  # what sees operations does not see what a compiler made
+        return run_plain(stage, movie, state)
     return run_segments(_chunk, stage, movie, state, CHUNK_STEPS)
 
 

@@ -16,16 +16,17 @@ import platform
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from calcarine.files import cache_folder
 
-__all__ = ["Kernel"]
+__all__ = ["Kernel", "plain", "transformed"]
 
 _FLAGS = ("-O3", "-std=c++17", "-fPIC", "-shared", "-fopenmp", "-fno-math-errno")
 _SECONDS = 120  # longest time a compiler may take; usual are three
@@ -53,9 +54,33 @@ class Kernel:
         """Return the library, building it on the first call, or ``None`` without a compiler."""
         return _load(self).library
 
+    def loaded(self) -> ctypes.CDLL:
+        """Return the library where :meth:`library` is known to have one."""
+        library = self.library()
+        assert library is not None
+        return library
+
     def status(self) -> str:
         """Return what does the work on the CPU, and why, in one sentence."""
         return _load(self).status
+
+
+def plain(tensors: Sequence[Tensor]) -> bool:
+    """Return whether tensors are of one floating-point type, and seen by reverse mode at most."""
+    return (
+        not torch.compiler.is_compiling()
+        and all(type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
+        and all(x.dtype == tensors[0].dtype for x in tensors)
+        and tensors[0].dtype in (torch.float32, torch.float64)
+        and not transformed()
+    )
+
+
+def transformed() -> bool:
+    """Return whether forward mode or torch.func is at work: they see operations, not kernels."""
+    return bool(
+        torch.autograd.forward_ad._current_level >= 0 or torch._C._are_functorch_transforms_active()
+    )
 
 
 class _Built(NamedTuple):

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from calcarine.native import Kernel
+from calcarine.native import Kernel, plain
 
-__all__ = ["Tables", "couple", "kernel_status", "mirrored", "plain"]
+__all__ = ["Tables", "couple", "kernel_status", "mirrored"]
 
 CHUNKS = 16
 """Pieces of work at most, whatever the threads, so that sums do not depend on these. Ours."""
@@ -81,19 +81,6 @@ def couple(
     return _by_torch(points, tables, offset)
 
 
-def plain(tensors: tuple[Tensor, ...]) -> bool:
-    """Return whether operations on these tensors are seen by nothing but reverse mode."""
-    return (
-        not torch.compiler.is_compiling()
-        and all(type(x) in (Tensor, torch.nn.Parameter) for x in tensors)
-        and all(x.dtype == tensors[0].dtype for x in tensors)
-        and tensors[0].dtype in (torch.float32, torch.float64)
-        # Forward mode and torch.func see operations, not what a kernel does.
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
-    )
-
-
 class _Couplings(torch.autograd.Function):
     """All couplings in the compiled kernel."""
 
@@ -107,7 +94,7 @@ class _Couplings(torch.autograd.Function):
         end = points.new_empty((items, *points.shape[1:]))
         job = _job(kept, along, end.shape)
         job.end = end.data_ptr()
-        _library().coupling_forward(ctypes.byref(job))
+        _KERNEL.loaded().coupling_forward(ctypes.byref(job))
         ctx.save_for_backward(*kept)
         ctx.along = along
         return end
@@ -119,7 +106,7 @@ class _Couplings(torch.autograd.Function):
         points, offset, values = kept[:3]
         gradient = gradient.contiguous()
         job = _job(kept, ctx.along, gradient.shape)
-        scratch = values.new_empty(_library().coupling_scratch(ctypes.byref(job)))
+        scratch = values.new_empty(_KERNEL.loaded().coupling_scratch(ctypes.byref(job)))
         to_tables = torch.empty_like(values)
         to_points = torch.empty_like(points) if ctx.needs_input_grad[0] else None
         to_offset = torch.empty_like(offset) if ctx.needs_input_grad[1] else None
@@ -127,7 +114,7 @@ class _Couplings(torch.autograd.Function):
         job.grad_tables = to_tables.data_ptr()
         job.grad_start = None if to_points is None else to_points.data_ptr()
         job.grad_offset = None if to_offset is None else to_offset.data_ptr()
-        _library().coupling_backward(ctypes.byref(job))
+        _KERNEL.loaded().coupling_backward(ctypes.byref(job))
         return to_points, to_offset, to_tables, None, None, None
 
 
@@ -211,12 +198,6 @@ def _read(table: Tensor, knot: Tensor, share: Tensor) -> Tensor:
     below = table[:, knot.flatten()].view(2, *knot.shape)
     step = table.diff(dim=1)[:, knot.flatten()].view(2, *knot.shape)
     return torch.addcmul(below, step, share)
-
-
-def _library() -> ctypes.CDLL:
-    library = _KERNEL.library()
-    assert library is not None
-    return library
 
 
 def _declare(built: ctypes.CDLL) -> None:

@@ -22,8 +22,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from calcarine.cortex._coupling_kernel import plain
-from calcarine.native import Kernel
+from calcarine.native import Kernel, plain
 
 __all__ = ["kernel_status", "read"]
 
@@ -84,7 +83,7 @@ class _Read(torch.autograd.Function):
         known = torch.empty((len(lattice), 1, *lattice.shape[2:]), dtype=torch.bool)
         job = _job(image, lattice, edge)
         job.values, job.known = values.data_ptr(), known.data_ptr()
-        _library().reading_forward(ctypes.byref(job))
+        _KERNEL.loaded().reading_forward(ctypes.byref(job))
         ctx.save_for_backward(image, lattice)
         ctx.edge = edge
         ctx.mark_non_differentiable(known)
@@ -103,7 +102,7 @@ class _Read(torch.autograd.Function):
             to_lattice = lattice.new_empty((len(image), *lattice.shape[1:]))
             job.grad_lattice = to_lattice.data_ptr()
         job.grad_image = None if to_image is None else to_image.data_ptr()
-        _library().reading_backward(ctypes.byref(job))
+        _KERNEL.loaded().reading_backward(ctypes.byref(job))
         if to_lattice is not None and len(lattice) < len(image):
             to_lattice = to_lattice.sum(dim=0, keepdim=True)
         return to_image, to_lattice, None
@@ -122,12 +121,6 @@ def _job(image: Tensor, lattice: Tensor, edge: tuple[float, float]) -> _Reading:
     job.image, job.lattice = image.data_ptr(), lattice.data_ptr()
     job.threads = max(1, min(torch.get_num_threads(), len(image) * points // _GRAIN))
     return job
-
-
-def _library() -> ctypes.CDLL:
-    library = _KERNEL.library()
-    assert library is not None
-    return library
 
 
 def _declare(built: ctypes.CDLL) -> None:

@@ -26,9 +26,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from calcarine.native import Kernel
+from calcarine.native import Kernel, plain
 
-__all__ = ["backward", "covered", "forward", "kernel_status", "laid_out", "plain"]
+__all__ = ["backward", "computable", "covered", "forward", "kernel_status", "laid_out"]
 
 _MOST_SOURCES = 8
 """As in the C++ file."""
@@ -63,26 +63,19 @@ def kernel_status() -> str:
 def covered(weight: Tensor, sources: Sequence[Tensor]) -> bool:
     """Return whether the kernel can compute this convolution and would be the faster way."""
     return (
-        plain((weight, *sources))
+        computable((weight, *sources))
         and len(sources) <= _MOST_SOURCES
         and _pays(weight, sources[0])
         and _KERNEL.library() is not None
     )
 
 
-def plain(tensors: Sequence[Tensor]) -> bool:
+def computable(tensors: Sequence[Tensor]) -> bool:
     """Return whether these are what a kernel can compute with, and nothing watches operations."""
     return (
-        all(
-            type(x) in (Tensor, torch.nn.Parameter)
-            and x.dtype == torch.float32
-            and x.device.type == "cpu"
-            for x in tensors
-        )
+        plain(tensors)
+        and all(x.dtype == torch.float32 and x.device.type == "cpu" for x in tensors)
         and not torch.is_autocast_enabled("cpu")
-        # Forward mode and torch.func see operations, not what a kernel does.
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
     )
 
 
@@ -144,8 +137,7 @@ def _layer(weight: Tensor, sources: Sequence[Tensor], y: Tensor) -> _Layer:
 
 
 def _run(layer: _Layer, dtype: torch.dtype, backward: bool) -> None:
-    library = _KERNEL.library()
-    assert library is not None
+    library = _KERNEL.loaded()
     room = library.reflect_scratch(ctypes.byref(layer), backward)
     scratch = torch.empty(room, dtype=dtype)
     layer.scratch = scratch.data_ptr()

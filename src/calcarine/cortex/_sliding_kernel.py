@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from calcarine.cortex._coupling_kernel import plain
-from calcarine.native import Kernel
+from calcarine.native import Kernel, plain
 
 __all__ = ["compare", "correlate", "halve", "kernel_status", "neighbours"]
 
@@ -131,7 +130,7 @@ def halve(
         job.threads = _threads(planes.numel())
         job.planes, job.known = planes.data_ptr(), known.data_ptr()
         job.halved, job.all_known = halved.data_ptr(), all_known.data_ptr()
-        _library().sliding_halve(ctypes.byref(job))
+        _KERNEL.loaded().sliding_halve(ctypes.byref(job))
         return halved, all_known
 
 
@@ -169,7 +168,7 @@ class _Correlate(torch.autograd.Function):
             planes, gradient = planes.contiguous(), gradient.contiguous()
             job = _sliding(planes, kernel)
             job.gradient, job.out = gradient.data_ptr(), to_kernel.data_ptr()
-            _library().sliding_to_kernel(ctypes.byref(job))
+            _KERNEL.loaded().sliding_to_kernel(ctypes.byref(job))
         return to_planes, to_kernel
 
 
@@ -179,7 +178,7 @@ def _slide(planes: Tensor, kernel: Tensor) -> Tensor:
     out = planes.new_empty(len(planes), 1, height, width)
     job = _sliding(planes, kernel)
     job.kernel, job.out = kernel.data_ptr(), out.data_ptr()
-    _library().sliding_correlate(ctypes.byref(job))
+    _KERNEL.loaded().sliding_correlate(ctypes.byref(job))
     return out
 
 
@@ -208,7 +207,7 @@ def _compare_by_kernel(
         job.masks, job.known = len(known), known.data_ptr()
     job.difference, job.count = difference.data_ptr(), count.data_ptr()
     job.threads = _threads(tried[..., 0].numel() * job.rows * job.columns)
-    _library().sliding_compare(ctypes.byref(job))
+    _KERNEL.loaded().sliding_compare(ctypes.byref(job))
     return difference, count
 
 
@@ -247,12 +246,6 @@ def _whole(planes: Float[Tensor, "B H W"]) -> Float[Tensor, "B H W"]:
 
 def _threads(work: int) -> int:
     return max(1, min(torch.get_num_threads(), work // _GRAIN))
-
-
-def _library() -> ctypes.CDLL:
-    library = _KERNEL.library()
-    assert library is not None
-    return library
 
 
 def _declare(built: ctypes.CDLL) -> None:

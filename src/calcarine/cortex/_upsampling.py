@@ -20,7 +20,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from calcarine.cortex._reflect_kernel import laid_out, plain
+from calcarine.cortex._reflect_kernel import computable, laid_out
 from calcarine.native import Kernel
 
 __all__ = ["kernel_status", "upsample"]
@@ -57,8 +57,7 @@ def upsample(
     """Double the sides by a transposed convolution without overlap."""
     inputs, outputs = weight.shape[:2]
     if (
-        not torch.compiler.is_compiling()
-        and plain((x, weight, bias))
+        computable((x, weight, bias))
         and inputs % _LANES == 0
         and 2 * outputs % _LANES == 0
         and _KERNEL.library() is not None
@@ -77,7 +76,7 @@ class _Upsampling(torch.autograd.Function):
         x, twice = laid_out(x), bias.repeat(2)
         layer, packed = _layer(x, weight), _packed(weight)
         layer.weight, layer.bias, layer.y = packed.data_ptr(), twice.data_ptr(), y.data_ptr()
-        _library().upsampling_forward(ctypes.byref(layer))
+        _KERNEL.loaded().upsampling_forward(ctypes.byref(layer))
         return y
 
     @staticmethod
@@ -93,7 +92,7 @@ class _Upsampling(torch.autograd.Function):
         size = 4 * outputs * (inputs + 1)
         sums = x.new_empty((layer.parts, size)) if any(ctx.needs_input_grad[1:]) else None
         layer.sums = None if sums is None else sums.data_ptr()
-        _library().upsampling_backward(ctypes.byref(layer))
+        _KERNEL.loaded().upsampling_backward(ctypes.byref(layer))
         if sums is None:
             return to_x, None, None
         to_weight, to_bias = sums[0, : -4 * outputs], sums[0, -4 * outputs :]
@@ -125,12 +124,6 @@ def _unpacked(sums: Tensor, like: Tensor) -> Tensor:
     inputs, outputs = like.shape[:2]
     rows = sums.view(2, -1, inputs, _LANES).permute(0, 2, 1, 3).reshape(2, inputs, 2, outputs)
     return torch.empty_like(like).copy_(rows.permute(1, 3, 0, 2))
-
-
-def _library() -> ctypes.CDLL:
-    library = _KERNEL.library()
-    assert library is not None
-    return library
 
 
 def _declare(built: ctypes.CDLL) -> None:

@@ -22,9 +22,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from calcarine.cortex._coupling_kernel import plain
 from calcarine.cortex._sliding_kernel import correlate
 from calcarine.errors import InputError, ShapeError
+from calcarine.native import plain
 from calcarine.stage import Stage
 
 __all__ = ["GivenInhibition", "LearnedInhibition"]

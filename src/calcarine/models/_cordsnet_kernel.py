@@ -25,7 +25,7 @@ from torch import Tensor
 
 from calcarine.cortex.recurrent_area import AreaWeights
 from calcarine.models._baseline_cache import same
-from calcarine.native import Kernel
+from calcarine.native import Kernel, transformed
 
 __all__ = ["PackCache", "Packed", "Stepper", "covered", "kernel_status", "laid_out"]
 
@@ -71,9 +71,7 @@ def covered(tensors: Sequence[Tensor]) -> bool:
         not torch.compiler.is_compiling()
         and _plain(tensors)
         and not torch.is_autocast_enabled("cpu")
-        # Forward mode and torch.func see operations, not what a kernel does.
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
+        and not transformed()
         and _KERNEL.library() is not None
     )
 
@@ -151,8 +149,7 @@ class _PackedArea:
 
 def _packed(tile: int, kernels: Sequence[Tensor]) -> Tensor:
     """Return convolutions that are summed as the weights of one product."""
-    library = _KERNEL.library()
-    assert library is not None
+    library = _KERNEL.loaded()
     outputs, inputs = kernels[0].shape[0], sum(kernel.shape[1] for kernel in kernels)
     side = kernels[0].shape[-1]
     rows = inputs * (1 if tile else side * side)
@@ -177,8 +174,7 @@ class Stepper:
     """
 
     def __init__(self, packed: Packed, batch: int, learned: bool = False) -> None:
-        library = _KERNEL.library()
-        assert library is not None
+        library = _KERNEL.loaded()
         self.packed, self.batch, self.learned = packed, batch, learned
         self._call = library.cordsnet_step
         group = min(batch, _ITEMS_TOGETHER)

@@ -21,7 +21,7 @@ from typing import Any, get_args
 import torch
 from torch import Tensor
 
-from calcarine.native import Kernel
+from calcarine.native import Kernel, transformed
 from calcarine.simulate import run_steps
 from calcarine.spiking.membrane import Reset, reset_potential
 from calcarine.spiking.surrogate import Surrogate, spike
@@ -108,9 +108,7 @@ def _covered(movie: Tensor, state: Any, update: Update) -> bool:
         and all(x.shape == frame for x in parts)
         and all(torch.broadcast_shapes(x.shape, frame) == frame for x in given)
         and movie.numel() > 0
-        # Forward mode and torch.func see operations, not what a kernel does.
-        and torch.autograd.forward_ad._current_level < 0
-        and not torch._C._are_functorch_transforms_active()
+        and not transformed()
         and _KERNEL.library() is not None
     )
 
