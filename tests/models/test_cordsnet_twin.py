@@ -14,6 +14,7 @@ from calcarine.training.cordsnet_trial import Trial, trial_answers
 
 def trained(depth: int, size: tuple[int, int], dtype=torch.float64, channels=2) -> CordsNetTwin:
     """A twin in whose normalisations nothing is left as it starts."""
+    torch.manual_seed(depth)
     generator = torch.Generator().manual_seed(depth)
     twin = CordsNetTwin(depth=depth, classes=5, channels=channels, image_size=size).to(dtype)
 
