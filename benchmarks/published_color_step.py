@@ -51,11 +51,11 @@ class PublishedStep:
     def __init__(self, mosaic: Tensor, max_shift_px: int = 5, latent: int = 8) -> None:
         self.mosaic, self.max_shift_px = mosaic[None], max_shift_px
         self.size = mosaic.shape[-1]
-        self.identity = nn.Parameter(torch.zeros(1, latent, self.size, self.size))
+        self.identity = nn.Parameter(mosaic.new_zeros(1, latent, self.size, self.size))
         self.identity.data[:, 0] = 1.0
-        self.unet = PublishedUNet(latent)
-        self.percept_scope = nn.Conv2d(latent, 3, 1)
-        self.mosaic_scope = nn.Conv2d(latent, mosaic.shape[0], 1)
+        self.unet = PublishedUNet(latent).to(mosaic)
+        self.percept_scope = nn.Conv2d(latent, 3, 1).to(mosaic)
+        self.mosaic_scope = nn.Conv2d(latent, mosaic.shape[0], 1).to(mosaic)
         cortex = [self.identity, *self.unet.parameters()]
         self.main = torch.optim.Adam(cortex, lr=1e-3)
         self.percept_optimizer = torch.optim.Adam(self.percept_scope.parameters(), lr=1e-3)
