@@ -9,6 +9,7 @@ from torch import nn
 from calcarine.errors import CheckpointError, InputError
 from calcarine.training import TrainingSettings
 from calcarine.training.gradient import GradientLearner
+from calcarine.training.muon import is_kernel, orthogonal
 from calcarine.training.optimisers import load_optimiser, make_optimiser
 
 RATE, DECAY = 0.05, 0.1
@@ -56,10 +57,10 @@ def test_each_optimiser_follows_its_rule(name, decay):
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
-@pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adam", "adamw", "sgd", "muon"])
 def test_running_means_are_taken_over_exactly(name, momentum):
     settings = TrainingSettings(optimiser=name, momentum=momentum)
-    modules = {"a": nn.Linear(3, 2)}
+    modules = {"a": nn.Sequential(nn.Conv2d(3, 2, 3), nn.Linear(3, 2))}
 
     def learner_of(modules):
         return GradientLearner({"a": list(modules["a"].parameters())}, modules, settings)
@@ -141,3 +142,72 @@ def test_a_task_that_ignores_accumulation_is_told():
     learner = GradientLearner({"a": list(module.parameters())}, {"a": module}, settings)
     with pytest.raises(InputError, match=r"2 batches per update \(training.accumulate\), got .* 1"):
         learner.descend({"a": module.weight.sum()})
+
+
+@pytest.mark.parametrize("shape", [(16, 72), (64, 32), (5, 5), (1, 9)])
+def test_a_step_of_muon_is_as_large_along_every_direction(shape):
+    draw = torch.Generator().manual_seed(0)
+    loud = torch.logspace(0, -2, shape[0], dtype=torch.float64)[:, None]
+    matrix = loud * torch.randn(shape, generator=draw, dtype=torch.float64)
+    u, s, v = torch.linalg.svd(matrix, full_matrices=False)
+    assert min(shape) == 1 or s[0] > 3 * s[-1]
+    ours = orthogonal(matrix)
+    sizes = torch.diag(u.T @ ours @ v.T)
+    torch.testing.assert_close(u @ torch.diag(sizes) @ v, ours)
+    assert sizes.min() > 0.6
+    assert sizes.max() < 1.3
+    assert not orthogonal(torch.zeros(3, 4)).any()
+
+
+@pytest.mark.parametrize("decay", [0.0, DECAY])
+def test_muon_moves_kernels_by_its_rule_and_the_rest_as_adamw(decay):
+    settings = TrainingSettings(
+        optimiser="muon", weight_decay=decay, momentum=0.7, betas=(0.8, 0.95), learning_rate=RATE
+    )
+    draw = torch.Generator().manual_seed(0)
+    shapes = [(4, 3, 3, 3), (4, 3, 1, 1), (3, 4, 5), (2,)]
+    parameters = [
+        nn.Parameter(torch.randn(shape, generator=draw, dtype=torch.float64)) for shape in shapes
+    ]
+    assert [is_kernel(p) for p in parameters] == [True, False, False, False]
+    as_adamw = settings.model_copy(update={"optimiser": "adamw"})
+    expected = [by_hand(as_adamw, p.detach().clone(), 7) for p in parameters]
+    w, b = parameters[0].detach().clone(), torch.zeros(shapes[0], dtype=torch.float64)
+    for _ in range(7):
+        g = w**3
+        b = 0.7 * b + 0.3 * g
+        step = orthogonal((0.7 * b + 0.3 * g).reshape(4, 27)).reshape(shapes[0])
+        w = w * (1 - RATE * decay) - RATE * 0.2 * 27**0.5 * step
+    expected[0] = w
+    optimiser = make_optimiser(parameters, settings)
+    for _ in range(7):
+        optimiser.zero_grad()
+        sum((p**4 / 4).sum() for p in parameters).backward()
+        optimiser.step()
+    for ours, theirs in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-10, atol=1e-12)
+
+
+def test_muon_goes_without_kernels_and_without_anything_else():
+    for shape in [(3, 2, 3, 3), (5,)]:
+        parameter = nn.Parameter(torch.ones(shape))
+        optimiser = make_optimiser([parameter], TrainingSettings(optimiser="muon"))
+        parameter.sum().backward()
+        optimiser.step()
+        assert (parameter < 1).all()
+
+
+def test_muon_leaves_out_a_step_that_was_refused_where_it_was_judged():
+    parameters = [nn.Parameter(torch.ones(shape)) for shape in [(3, 2, 3, 3), (5,)]]
+    optimiser = make_optimiser(parameters, TrainingSettings(optimiser="muon"))
+    for bad in (False, True):
+        before = [p.detach().clone() for p in parameters]
+        means = [optimiser.state[p].get("momentum", torch.zeros(())).clone() for p in parameters]
+        for p in parameters:
+            p.grad = torch.full_like(p, float("nan") if bad else 1.0)
+        optimiser.found_inf = torch.tensor(float(bad))
+        optimiser.step()
+        for p, old in zip(parameters, before, strict=True):
+            assert torch.equal(p, old) == bad
+        if bad:
+            assert torch.equal(optimiser.state[parameters[0]]["momentum"], means[0])

@@ -3,6 +3,7 @@
     adam    g <- g + decay w;  w <- w - rate m / (sqrt(v) + eps)      m, v running means of g, g^2
     adamw   w <- (1 - rate decay) w, then adam without the first line
     sgd     g <- g + decay w;  b <- momentum b + g;  w <- w - rate b
+    muon    kernels of convolutions: see muon.py;  everything else: adamw
 
 Source  kingma2015 (Adam), loshchilov2019 (AdamW), sutskever2013 (momentum; as b + g here)
 """
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from calcarine.errors import CheckpointError
+from calcarine.training.muon import Muon
 from calcarine.training.settings import TrainingSettings
 
 __all__ = ["load_optimiser", "make_optimiser"]
@@ -40,6 +42,8 @@ def make_optimiser(
     }
     if settings.optimiser == "sgd":
         return torch.optim.SGD(parameters, momentum=settings.momentum, **common)
+    if settings.optimiser == "muon":
+        return Muon(parameters, momentum=settings.momentum, betas=settings.betas, **common)
     kind = torch.optim.AdamW if settings.optimiser == "adamw" else torch.optim.Adam
     return kind(parameters, betas=settings.betas, **common)
 

@@ -30,7 +30,7 @@ CHANGEABLE = frozenset(
 )
 """Settings that may differ when a run is resumed, since they do not touch what is learned."""
 
-Optimiser = Literal["adam", "adamw", "sgd"]
+Optimiser = Literal["adam", "adamw", "sgd", "muon"]
 Course = Literal["constant", "cosine", "step"]
 
 
@@ -86,9 +86,9 @@ class Phase(BaseModel):
     )
     clip_norm: float | None = Field(default=None, gt=0, description="Its largest gradient norm.")
     weight_decay: float | None = Field(default=None, ge=0, description="Its weight decay.")
-    momentum: float | None = Field(default=None, ge=0, lt=1, description="Momentum (sgd only).")
+    momentum: float | None = Field(default=None, ge=0, lt=1, description="Momentum (sgd, muon).")
     betas: tuple[float, float] | None = Field(
-        default=None, description="Decay rates of the running means (adam and adamw only)."
+        default=None, description="Decay rates of the running means (not for sgd)."
     )
     accumulate: int | None = Field(default=None, ge=1, description="Micro-batches per update.")
 
@@ -140,16 +140,21 @@ class TrainingSettings(BaseModel):
     )
     optimiser: Optimiser = Field(
         default="adam",
-        description="adam, adamw (weight decay apart from the gradient), or sgd with momentum.",
+        description="adam, adamw (weight decay apart from the gradient), sgd with momentum, or "
+        "muon (kernels of convolutions: steps of equal size along all singular directions; "
+        "everything else: adamw).",
     )
     weight_decay: float = Field(
         default=0.0,
         ge=0,
         description="Pull towards zero: added to the gradient as weight_decay times the weight "
-        "(adam, sgd), or taken off the weight times the learning rate (adamw).",
+        "(adam, sgd), or taken off the weight times the learning rate (adamw, muon).",
     )
     momentum: float = Field(
-        default=0.9, ge=0, lt=1, description="Share of the last step kept (sgd only)."
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Share of the last step kept (sgd, and kernels of muon).",
     )
     betas: tuple[float, float] = Field(
         default=(0.9, 0.999), description="Decay rates of Adam's two running means, in [0, 1)."
@@ -327,13 +332,13 @@ def _check_course(settings: TrainingSettings, where: str) -> None:
 
 def _check_optimiser(phase: Phase, optimiser: Optimiser) -> None:
     """A value that the phase's optimiser does not know would go unnoticed."""
-    if phase.momentum is not None and optimiser != "sgd":
+    if phase.momentum is not None and optimiser not in {"sgd", "muon"}:
         raise ValueError(
             f"phase {phase.name!r}: momentum has no effect on {optimiser!r}. Leave it out, or "
-            "choose the optimiser 'sgd'."
+            "choose the optimiser 'sgd' or 'muon'."
         )
     if phase.betas is not None and optimiser == "sgd":
         raise ValueError(
             f"phase {phase.name!r}: betas have no effect on 'sgd'. Leave them out, or choose the "
-            "optimiser 'adam' or 'adamw'."
+            "optimiser 'adam', 'adamw' or 'muon'."
         )
