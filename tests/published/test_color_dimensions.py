@@ -1,45 +1,97 @@
-"""As many dimensions of colour as cone types, after the recipe's own training (minutes each).
+"""As many dimensions of colour as cone types, after the recipes' own training (minutes each).
 
-Prints the table of the documentation:
+Prints the tables of the documentation:
 
     pytest -m slow tests/published -s
 """
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from calcarine import recipe
-from calcarine.probes import color_matching
+from calcarine.probes import ColorMatching, color_matching
 from calcarine.training import fit, open_run
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-@pytest.mark.parametrize(
-    ("mosaic", "dimension"), [("L", 1), ("LM", 2), ("LS", 2), ("MS", 2), ("LMS", 3)]
-)
-def test_color_has_as_many_dimensions_as_there_are_cone_types(mosaic, dimension, tmp_path):
-    made = recipe.load("color-sandbox", [f"retina.mosaic={mosaic}", "training.snapshots=[0]"])
+LMSQ = "retina.peaks_nm=[560, 530, 419, 506]"
+
+
+def grow(name: str, folder: Path, *changes: str) -> dict[int, ColorMatching]:
+    """Train a recipe as it stands; return what is matched at birth and at the end."""
+    made = recipe.load(name, ["training.snapshots=[0]", *changes])
     done = fit(
-        made.build_task(), made.training, tmp_path, recipe=made.to_dict(), seed=made.seed,
+        made.build_task(), made.training, folder, recipe=made.to_dict(), seed=made.seed,
         progress=False,
     )  # fmt: skip
     assert done.skipped == 0
     found = {}
     for age in (0, done.updates):
-        run = open_run(tmp_path, age)
+        run = open_run(folder, age)
         cortex = run.task.cortex
         found[age] = color_matching(
-            run.task.retina, cortex.decode, metric=cortex.identity.metric(8), most_primaries=4
+            run.task.retina, cortex.decode, metric=cortex.identity.metric(8)
         )
     after = found[done.updates]
     print(
-        f"\n{mosaic:4s} {done.seconds:5.0f} s  mean residuals "
+        f"\n{name} {' '.join(changes)} {done.seconds:5.0f} s  mean residuals "
         + " ".join(f"{r:.4f}" for r in after.mean_residual)
         + "  singular values "
-        + " ".join(f"{s:.4f}" for s in after.singular_values[:4])
+        + " ".join(f"{s:.4f}" for s in after.singular_values[:5])
         + f"  {after.verdict()}"
     )
-    assert found[0].dimension == 1
-    assert after.dimension == dimension
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize(
+    ("mosaic", "dimension"), [("L", 1), ("LM", 2), ("LS", 2), ("MS", 2), ("LMS", 3)]
+)
+def test_color_has_as_many_dimensions_as_there_are_cone_types(mosaic, dimension, seed, tmp_path):
+    birth, grown = grow(
+        "color-sandbox", tmp_path, f"retina.mosaic={mosaic}", f"seed={seed}"
+    ).values()
+    assert birth.dimension == 1
+    assert grown.dimension == dimension
+
+
+def test_a_new_pigment_gives_a_dichromat_a_third_dimension(tmp_path):
+    _, before = grow("color-sandbox", tmp_path / "ms", "retina.mosaic=MS").values()
+    _, after = grow("color-therapy", tmp_path / "cured", f"start.run={tmp_path / 'ms'}").values()
+    assert (before.dimension, after.dimension) == (2, 3)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_tetrachromat_has_a_fourth_dimension(seed, tmp_path):
+    birth, grown = grow("color-tetrachromat", tmp_path, f"seed={seed}").values()
+    assert (birth.dimension, grown.dimension) == (1, 4)
+
+
+def test_a_new_pigment_gives_a_trichromat_a_fourth_dimension(tmp_path):
+    three = ("retina.mosaic=LMS", "retina.peaks_nm=[560, 530, 419]")
+    _, before = grow("color-tetrachromat", tmp_path / "lms", *three).values()
+    _, after = grow("color-boost", tmp_path / "more", f"start.run={tmp_path / 'lms'}").values()
+    assert (before.dimension, after.dimension) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "dimension"),
+    [
+        ((), 3),
+        (
+            (
+                "retina.mosaic=LMSQ", LMSQ, "illuminant_spread=0", "cortex.plasticity=5",
+                "stimuli={type: spectral_leaves, size: 144, radii_px: [8, 80], texture: 0.1, "
+                "films: 1.0}", "training.updates=6000",
+            ),
+            4,
+        ),
+    ],
+    ids=["LMS", "LMSQ"],
+)  # fmt: skip
+def test_a_cortex_that_is_told_nothing_has_them_too(changes, dimension, tmp_path):
+    birth, grown = grow("color-64", tmp_path, *changes).values()
+    assert (birth.dimension, grown.dimension) == (1, dimension)

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from calcarine.color import cie_1931, daylights, reflectances
+from calcarine.color import cie_1931, cone_fundamentals, daylights, reflectances
 from calcarine.errors import InputError
 from calcarine.stimuli import RgbSpectra, SpectralLeaves, material_spectra
 from calcarine.stimuli._lamps import filters
@@ -105,8 +105,10 @@ def test_a_lamp_is_daylight_through_a_filter():
     scenes._share = torch.ones_like(scenes._share)
     table = scenes._table(LMS, torch.device("cpu"), torch.float64)
     light = daylights(torch.tensor(5000.0, dtype=torch.float64))
-    luminosity, at = cie_1931()[:, 1], torch.arange(400, 701, dtype=torch.float64)
-    for node in (None, 7):
+    at = torch.arange(400, 701, dtype=torch.float64)
+    pigments = cone_fundamentals(range(420, 561, 10))
+    noon = daylights(torch.tensor(6504.0, dtype=torch.float64)) @ pigments
+    for node in (None, 7, 29):
         transmission = torch.ones(1, 2, 31, dtype=torch.float64)
         if node is not None:
             transmission = torch.zeros_like(transmission)
@@ -114,8 +116,17 @@ def test_a_lamp_is_daylight_through_a_filter():
         sun, _ = scenes._lights(table, transmission, torch.full((1, 2), 0.5), torch.ones(1))
         band = 1.0 if node is None else (1 - (at - (400 + 10 * node)).abs() / 10).clamp(min=0)
         lamp = light * band
-        lamp = lamp / (lamp @ luminosity / luminosity.sum())
+        lamp = lamp / (lamp @ pigments / noon).max()
         torch.testing.assert_close(sun[0, 0], response_weights(LMS) @ (reflectances()[0] * lamp))
+
+
+def test_a_lamp_dazzles_no_cone_however_coloured():
+    settings = {"size": 64, "tori": 4, "texture": 0.0}
+    cones = SpectralLeaves(**settings, lamps=3.0).draw(16, seeded(0), peaks_nm=LMSQ).cones
+    relative = cones.double() / whites(LMSQ)[:4, None, None]
+    assert relative.max() < 1.1
+    colours = relative.mean((2, 3))  # a scene may be all but dark to a pigment that another is for
+    assert (colours.amax(1) > 10 * colours.amin(1)).any()
 
 
 def test_filters_are_smooth_and_as_strong_as_asked_for():

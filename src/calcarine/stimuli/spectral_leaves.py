@@ -17,7 +17,8 @@ luminance; in the photographs of the samples it is 90 and 68 %.
 Shapes come from a few tori of leaves drawn when the object is made; crops, mirrorings, materials,
 lights and textures are drawn anew for every scene. Daylight is a sum of three spectra, so all a
 draw needs of wavelengths is a table of materials x cone types x 3, and pixels look numbers up.
-Filters multiply its size by their 31 nodes.
+Filters multiply its size by their 31 nodes. A lamp is as bright as white daylight to the pigment to
+which it is brightest, of all between 420 and 560 nm, so that it dazzles no cone.
 
 Spectra of natural surfaces span more than three dimensions (maloney1986), which pictures in red,
 green and blue cannot: a tetrachromat needs scenes like these. They are smooth, though, and a
@@ -27,10 +28,12 @@ new in its signal, where white is 1; photon noise of one cell is about 0.002:
     materials             545 nm    506 nm
     measured only         0.0012    0.0055
     and dyes (default)    0.0018    0.0086
-    films=0.25            0.0031    0.0161
-    films=0.5             0.0035    0.0191
-    lamps=1.0             0.0051    0.0267
-    lamps=1.0, films=0.5  0.0066    0.0337
+    films=0.5             0.0039    0.0216
+    films=1.0             0.0050    0.0284
+    lamps=1.0             0.0035    0.0154
+    lamps=3.0             0.0082    0.0269
+    lamps=3.0, films=0.5  0.0092    0.0316
+    lamps=3.0, films=1.0  0.0097    0.0388
     photographs           0.0001    0.0005       RgbSpectra, from changes of daylight alone
 
 Axes    B batch | T cone types | H W rows down, columns right | M materials | C = T + 3 channels
@@ -48,7 +51,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from calcarine.color import DAYLIGHT_RANGE_K, cie_1931
+from calcarine.color import DAYLIGHT_RANGE_K, cie_1931, cone_fundamentals, daylights
 from calcarine.color.tables import daylight_parts, daylight_weights
 from calcarine.devices import send
 from calcarine.errors import InputError
@@ -64,6 +67,8 @@ __all__ = ["SpectralLeaves"]
 _LEAST_SIDE = 256  # px of a torus
 _THINGS = 3.0  # largest over smallest radius of the things that leaves are parts of. Ours
 _SHADOW = (0.3, 1.0)  # luminance of a white surface in the light of the sky
+_NOON_K = 6504.0  # daylight in which white looks white: D65
+_METERED_NM = tuple(range(420, 561, 10))  # peaks of pigments, whoever looks
 _SOFTNESS = 2.0  # how steeply light turns into shadow
 
 
@@ -195,7 +200,8 @@ class SpectralLeaves:
             device: Where to compute the scenes.
 
         Returns:
-            Cone signals and linear sRGB; a white surface in full sun has luminance 1.
+            Cone signals and linear sRGB; a white surface in full sun has luminance 1, or less
+            under lamps.
         """
         if not is_count(batch_size):
             raise InputError(
@@ -267,8 +273,8 @@ class SpectralLeaves:
         kelvin = 1 / (1 / hot + (1 / cold - 1 / hot) * temperature)
         weights = daylight_weights(kelvin)
         parts = weights[..., None] * transmission[:, :, None]
-        luminance = _luminance_of_parts(self.lamps > 0, weights.dtype, weights.device)
-        parts = parts / (parts * luminance).sum((2, 3), keepdim=True)
+        meters = _meters(self.lamps > 0, parts.dtype, parts.device)
+        parts = parts / torch.einsum("pkn,blkn->blp", meters, parts).amax(2)[..., None, None]
         under = torch.einsum("mckn,blkn->lbmc", table, parts)
         strength = _SHADOW[0] + (_SHADOW[1] - _SHADOW[0]) * shadow
         return under[0], under[1] * strength[:, None, None]
@@ -305,12 +311,15 @@ def _materials_under_daylight(
 
 
 @lru_cache(maxsize=8)
-def _luminance_of_parts(
-    filtered: bool, dtype: torch.dtype, device: torch.device
-) -> Float[Tensor, "3 N"]:
-    luminosity = cie_1931()[:, 1]
-    parts = torch.einsum("w,wkn->kn", luminosity, _light_parts(filtered)) / luminosity.sum()
-    return parts.to(device, dtype)
+def _meters(filtered: bool, dtype: torch.dtype, device: torch.device) -> Float[Tensor, "P 3 N"]:
+    """What light is measured by: luminance (P = 1); a lamp by pigments, that none is dazzled."""
+    if filtered:
+        sees = cone_fundamentals(_METERED_NM).T
+        sees = sees / (sees @ daylights(torch.tensor(_NOON_K, dtype=sees.dtype)))[:, None]
+    else:
+        luminosity = cie_1931()[None, :, 1]
+        sees = luminosity / luminosity.sum()
+    return torch.einsum("pw,wkn->pkn", sees, _light_parts(filtered)).to(device, dtype)
 
 
 def _light_parts(filtered: bool) -> Float[Tensor, "wavelengths 3 N"]:
