@@ -62,6 +62,16 @@ def test_every_eye_of_the_sandbox(eye, tmp_path):
         assert task.space.peaks_nm[1] == 550
 
 
+@pytest.mark.parametrize("eye", ["LMS", "human tetrachromat", "tetrachromat like pigeons"])
+def test_eyes_for_scenes_with_spectra(eye, tmp_path):
+    changes = [c for c in SANDBOX if not c.startswith("stimuli")]
+    peaks = [c for c in EYES[eye] if c.startswith("retina.peaks_nm")]
+    eye = peaks or ["retina.mosaic=LMS", "retina.peaks_nm=[560, 530, 419]"]
+    scenes = ("stimuli.size=22", "stimuli.tori=2")
+    task = two_updates("color-tetrachromat", tmp_path, *changes, *scenes, *eye)
+    assert len(pigments(task)) == 3 + bool(peaks)
+
+
 @pytest.mark.parametrize("name", ["color", "color-128"])
 @pytest.mark.parametrize("eye", ["LM", "anomalous", "human tetrachromat"])
 def test_eyes_of_the_full_cortex(name, eye, tmp_path):
