@@ -91,7 +91,7 @@ def test_a_run_needs_the_one_it_started_from_no_more(dichromat, tmp_path):
         ("start.run=nowhere", "is not the folder of a run"),
         ("start.update=1", "has no weights of update 1. It has those of updates 0, 2"),
         ("cortex.widths=[4, 4]", r"widths is \(4, 4\) here and \(4, 8\) there"),
-        ("cortex.plasticity=2", "plasticity is 2.0 here and 20.0 there"),
+        ("cortex.plasticity=2", "plasticity is 2.0 here and 5.0 there"),
         ("retina.sampling=fovea", "another size, sampling"),
         ("retina.inhibition=true", "another lateral inhibition"),
         ("retina.seed=1", "This is another eye: .* L, M, S have all become more"),

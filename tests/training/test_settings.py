@@ -31,7 +31,7 @@ def test_given_ages_are_sorted_and_counted_once():
         ({"schedule": "step", "rate_drops": (9, 5)}, r"rise .* got \(9, 5\)"),
         ({"schedule": "step", "rate_drops": (9,), "updates": 9}, "from 1 to 8"),
         ({"rate_drops": (5,)}, "expected with the schedule 'step' only"),
-        ({"optimiser": "lbfgs"}, "'adam', 'adamw' or 'sgd'"),
+        ({"optimiser": "lbfgs"}, "'adam', 'adamw', 'sgd' or 'muon'"),
         ({"momentum": 1.0}, "less than 1"),
         ({"weight_decay": -0.1}, "greater than or equal to 0"),
         ({"accumulate": 0}, "greater than or equal to 1"),
