@@ -20,7 +20,7 @@ def test_cortex_simulation(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "decode -> percept" in printed
     assert "sandbox: 12 updates, finished" in printed
-    assert printed.count("colour has 1 dimension\n") == 3
+    assert printed.count("colour has 1 dimension\n") == 4
     assert float(re.search(r"differs from s by ([\d.e+-]+)", printed)[1]) < 1e-5
     assert float(re.search(r"there and back differs by ([\d.e+-]+)", printed)[1]) < 1e-5
     assert printed.count("the eye moved by") == 8
@@ -32,6 +32,7 @@ def test_cortex_simulation(tmp_path, capsys):
     assert "dinh2017" in printed
     for name in (
         "percepts", "color_matching", "readouts", "positions", "kernel", "unwarped_full",
+        "tetrachromat",
         "unwarped_told",
     ):  # fmt: skip
         with Image.open(tmp_path / "run" / f"{name}.png") as figure:

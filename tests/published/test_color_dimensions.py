@@ -91,19 +91,9 @@ def test_a_new_pigment_gives_a_trichromat_a_fourth_dimension(tmp_path):
 
 @pytest.mark.parametrize(
     ("changes", "dimension"),
-    [
-        ((), 3),
-        (
-            (
-                "retina.mosaic=LMSQ", LMSQ, "illuminant_spread=0", "cortex.plasticity=5",
-                "stimuli={type: spectral_leaves, size: 144, radii_px: [8, 80], texture: 0.1, "
-                "films: 1.0, lamps: 3.0}",
-            ),
-            4,
-        ),
-    ],
+    [((), 3), (("retina.mosaic=LMSQ", LMSQ, "stimuli.lamps=3"), 4)],
     ids=["LMS", "LMSQ"],
-)  # fmt: skip
+)
 def test_a_cortex_that_is_told_nothing_has_them_too(changes, dimension, tmp_path):
     birth, grown = grow("color-64", tmp_path, *changes).values()
     assert (birth.dimension, grown.dimension) == (1, dimension)
