@@ -265,7 +265,7 @@ def therapy(folder: Path, updates: int) -> None:
 # ## 10. Four types of cones, four dimensions
 #
 # The recipe `color-tetrachromat` gives half of the L cones of a trichromat the pigment of a pigeon,
-# 506 nm. Photographs hold three numbers per point, so this eye looks at scenes with spectra. What is
+# 506 nm. Photographs hold three numbers per point; this eye looks at scenes with spectra. What is
 # new in its signals is faint, and with Adam, which follows brightness first, a fourth dimension did
 # not come out; `training.optimiser: muon` learns all directions at the same pace.
 
