@@ -31,9 +31,8 @@ def test_tensorboard_holds_what_the_log_holds_also_after_a_resume(toy, train, tm
     both = {"loggers": ("local", "tensorboard")}
     with pytest.raises(toy.Killed):
         train(task=toy.ToyTask(crash_at=38), **both)
-    time.sleep(
-        1 - time.time() % 1
-    )  # files of one second are read by name, the tenth before the 9th
+    # Files of one second are read in the order of their names, the tenth before the ninth.
+    time.sleep(1 - time.time() % 1)
     train(resume=True, **both)
     held = points(tmp_path / "run/tensorboard")
     lines = read_log(tmp_path / "run/log.jsonl")

@@ -39,6 +39,16 @@ def by_hand(settings, w, count):
     return w
 
 
+def check_seven_steps(parameters, expected, settings):
+    optimiser = make_optimiser(parameters, settings)
+    for _ in range(7):
+        optimiser.zero_grad()
+        sum((p**4 / 4).sum() for p in parameters).backward()
+        optimiser.step()
+    for ours, theirs in zip(parameters, expected, strict=True):
+        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-10, atol=1e-12)
+
+
 @pytest.mark.parametrize("decay", [0.0, DECAY])
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])
 def test_each_optimiser_follows_its_rule(name, decay):
@@ -47,13 +57,7 @@ def test_each_optimiser_follows_its_rule(name, decay):
     )
     parameters = weights()
     expected = [by_hand(settings, p.detach().clone(), 7) for p in parameters]
-    optimiser = make_optimiser(parameters, settings)
-    for _ in range(7):
-        optimiser.zero_grad()
-        sum((p**4 / 4).sum() for p in parameters).backward()
-        optimiser.step()
-    for ours, theirs in zip(parameters, expected, strict=True):
-        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-10, atol=1e-12)
+    check_seven_steps(parameters, expected, settings)
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])
@@ -179,13 +183,7 @@ def test_muon_moves_kernels_by_its_rule_and_the_rest_as_adamw(decay):
         step = orthogonal((0.7 * b + 0.3 * g).reshape(4, 27)).reshape(shapes[0])
         w = w * (1 - RATE * decay) - RATE * 0.2 * 27**0.5 * step
     expected[0] = w
-    optimiser = make_optimiser(parameters, settings)
-    for _ in range(7):
-        optimiser.zero_grad()
-        sum((p**4 / 4).sum() for p in parameters).backward()
-        optimiser.step()
-    for ours, theirs in zip(parameters, expected, strict=True):
-        torch.testing.assert_close(ours.detach(), theirs, rtol=1e-10, atol=1e-12)
+    check_seven_steps(parameters, expected, settings)
 
 
 def test_muon_goes_without_kernels_and_without_anything_else():

@@ -98,9 +98,9 @@ class GradientLearner:
 
     def _can_go_ahead(self) -> bool:
         # The fused SGD of torch would keep running means that a skipped first step never filled.
-        adam = self._settings.optimiser in {"adam", "adamw", "muon"}
+        skips = self._settings.optimiser != "sgd"
         on_gpu = all(p.is_cuda and p.is_floating_point() for p in self._parameters)
-        return adam and on_gpu and self._place.size == 1 and bool(self._parameters)
+        return skips and on_gpu and self._place.size == 1 and bool(self._parameters)
 
     def descend(
         self, losses: Mapping[str, Tensor] | Iterable[Mapping[str, Tensor]]
