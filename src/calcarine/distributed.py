@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -294,8 +295,9 @@ def _reduce(x: Tensor, op: Any = None) -> None:
 def _exchange(collective: Callable[..., Any], x: Tensor, **arguments: Any) -> None:
     """Exchange a tensor in place, and wait until no thread but this one holds it.
 
-    A thread of gloo drops its reference after it has reported the end. That takes the interpreter,
-    and one that is shutting down by then aborts the process.
+    A thread of gloo drops its reference after it has reported the end or the failure. The count of
+    torch falls first; then the thread takes the interpreter to let go of the Python object, and an
+    interpreter that is shutting down by then aborts the process.
     """
     held = _holders(x)
     try:
@@ -305,13 +307,15 @@ def _exchange(collective: Callable[..., Any], x: Tensor, **arguments: Any) -> No
             "This process lost the others. As a rule one of them failed first and says why; resume "
             f"the run from its last checkpoint. ({error})"
         ) from error
-    patience = time.monotonic() + _PATIENCE
-    while x.device.type == "cpu" and _holders(x) > held and time.monotonic() < patience:
-        time.sleep(0)
+    finally:
+        patience = time.monotonic() + _PATIENCE
+        while x.device.type == "cpu" and _holders(x) > held and time.monotonic() < patience:
+            time.sleep(0)
 
 
 def _holders(x: Tensor) -> int:
-    return int(x._use_count())  # type: ignore[attr-defined]
+    """Count who holds a tensor, in torch and in Python."""
+    return int(x._use_count()) + sys.getrefcount(x)  # type: ignore[attr-defined]
 
 
 def _has_nccl() -> bool:

@@ -65,22 +65,37 @@ def seen(runs):
     return [torch.load(runs / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-LEAVES_AT_ONCE = """
-import sys
-import torch
-from calcarine import distributed
-
-place = distributed.join("cpu")
-sys.setswitchinterval(100)  # no other thread gets the interpreter any more
+ENDS = {
+    "a meeting": """
 place.on_writer(lambda: None)
 place.sum(torch.ones(3))
-"""
+""",
+    "the loss of the others": """
+if place.rank == 1:
+    distributed.leave()
+    raise SystemExit
+try:
+    place.any(False)
+except RunError:
+    raise SystemExit
+raise AssertionError("nobody was missed")
+""",
+}
 
 
-def test_a_process_may_end_right_after_a_meeting(tmp_path):
+@pytest.mark.parametrize("end", ENDS)
+def test_a_process_may_end_right_after(end, tmp_path):
     """A thread of gloo that still held the last tensor died with the interpreter (SIGABRT)."""
-    script = tmp_path / "leaves.py"
-    script.write_text(LEAVES_AT_ONCE)
+    script = tmp_path / "ends.py"
+    script.write_text(
+        "import sys\n"
+        "import torch\n"
+        "from calcarine import distributed\n"
+        "from calcarine.errors import RunError\n"
+        "place = distributed.join('cpu')\n"
+        "place.barrier()\n"
+        "sys.setswitchinterval(100)  # no other thread gets the interpreter any more\n" + ENDS[end]
+    )
     for _ in range(3):
         done = launch(script)
         assert done.returncode == 0, done.stderr
