@@ -2,28 +2,14 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import Tensor
 
-from calcarine.cortex import _coupling_kernel
+from calcarine.cortex import _coupling_kernel as KERNEL
 from calcarine.cortex._coupling_kernel import Tables, couple
 
 RELATIVE = {torch.float32: (1e-5, 1e-4), torch.float64: (1e-13, 1e-11)}  # outputs, gradients
-
-
-@pytest.fixture
-def kernel():
-    if _coupling_kernel._KERNEL.library() is None:
-        pytest.skip(_coupling_kernel.kernel_status())
-
-
-def by_torch(monkeypatch: pytest.MonkeyPatch, function):
-    with monkeypatch.context() as patch:
-        patch.setattr(_coupling_kernel, "_KERNEL", SimpleNamespace(library=lambda: None))
-        return function()
 
 
 def smooth_tables(dtype: torch.dtype, blocks: int, first: int, knots: int = 200) -> Tables:
@@ -58,11 +44,11 @@ def gradients(points: Tensor, tables: Tables, offset: Tensor | None) -> list[Ten
     ("items", "offsets", "size", "blocks", "first"),
     [(1, 0, (32, 32), 8, 0), (3, 0, (37, 53), 8, 1), (1, 5, (101, 67), 7, 2), (4, 4, (1, 3), 2, 3)],
 )
-def test_kernel_and_torch_agree(kernel, monkeypatch, dtype, items, offsets, size, blocks, first):
+def test_kernel_and_torch_agree(kernel, by_torch, dtype, items, offsets, size, blocks, first):
     tables, points = smooth_tables(dtype, blocks, first), some((items, 2, *size), dtype)
     offset = some((offsets, 2), dtype, seed=1) if offsets else None
     ours = gradients(points, tables, offset)
-    theirs = by_torch(monkeypatch, lambda: gradients(points, tables, offset))
+    theirs = by_torch(lambda: gradients(points, tables, offset))
     assert ours[0].shape == (offsets or items, 2, *size)
     for index, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         assert a.shape == b.shape
@@ -105,7 +91,7 @@ def test_layouts_of_points_and_gradients_do_not_matter(kernel):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_what_is_not_a_number_stays_with_its_point(compiled, monkeypatch):
+def test_what_is_not_a_number_stays_with_its_point(compiled, by_torch):
     tables = smooth_tables(torch.float32, 8, 0)
     points = some((1, 2, 6, 7), torch.float32).detach()
     points[0, 0, 2, 3] = torch.nan
@@ -113,7 +99,7 @@ def test_what_is_not_a_number_stays_with_its_point(compiled, monkeypatch):
     def end() -> Tensor:
         return couple(points, tables)
 
-    found = end() if compiled else by_torch(monkeypatch, end)
+    found = end() if compiled else by_torch(end)
     assert found[0, :, 2, 3].isnan().all()
     assert found.isnan().sum() == 2
 
@@ -132,4 +118,4 @@ def test_forward_mode_goes_through_torch():
 
 
 def test_it_says_what_does_the_work():
-    assert "torch operations" in (said := _coupling_kernel.kernel_status()) or "kernel" in said
+    assert "torch operations" in (said := KERNEL.kernel_status()) or "kernel" in said

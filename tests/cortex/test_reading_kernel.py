@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 from torch import Tensor
 
-from calcarine.cortex import _reading_kernel
+from calcarine.cortex import _reading_kernel as KERNEL
 from calcarine.cortex._reading_kernel import read
 
 RELATIVE = {torch.float32: (1e-5, 1e-4), torch.float64: (1e-13, 1e-12)}  # outputs, gradients
 EDGE = (0.93, 0.96)
-
-
-@pytest.fixture
-def kernel():
-    if _reading_kernel._KERNEL.library() is None:
-        pytest.skip(_reading_kernel.kernel_status())
-
-
-def by_torch(monkeypatch: pytest.MonkeyPatch, function):
-    with monkeypatch.context() as patch:
-        patch.setattr(_reading_kernel, "_KERNEL", SimpleNamespace(library=lambda: None))
-        return function()
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
@@ -57,11 +43,11 @@ def everything(image: Tensor, lattice: Tensor, edge=EDGE) -> list[Tensor]:
     ],
 )
 def test_kernel_and_torch_agree(
-    kernel, monkeypatch, dtype, inner, items, channels, size, sets, points
+    kernel, by_torch, dtype, inner, items, channels, size, sets, points
 ):
     image, lattice = case(items, channels, size, sets, points, dtype, inner)
     ours = everything(image, lattice)
-    theirs = by_torch(monkeypatch, lambda: everything(image, lattice))
+    theirs = by_torch(lambda: everything(image, lattice))
     assert torch.equal(ours[3], theirs[3])
     assert 0 < ours[3].double().mean() < 1
     for index, (a, b) in enumerate(zip(ours[:3], theirs[:3], strict=True)):
@@ -102,7 +88,7 @@ def test_threads_do_not_change_a_bit(kernel):
 
 
 @pytest.mark.parametrize("compiled", [True, False])
-def test_what_is_not_a_number_is_neither_known_nor_silent(compiled, monkeypatch):
+def test_what_is_not_a_number_is_neither_known_nor_silent(compiled, by_torch):
     image, lattice = case(1, 8, (12, 13), 1, (6, 7), torch.float32, True)
     lattice = lattice.detach().clamp(-0.9, 0.9)
     lattice[0, 1, 2, 3] = torch.nan
@@ -110,13 +96,13 @@ def test_what_is_not_a_number_is_neither_known_nor_silent(compiled, monkeypatch)
     def found() -> tuple[Tensor, Tensor]:
         return read(image, lattice, (1.0, 1.0))
 
-    values, known = found() if compiled else by_torch(monkeypatch, found)
+    values, known = found() if compiled else by_torch(found)
     assert not known[0, 0, 2, 3]
     assert known.sum() == 41
-    if compiled and _reading_kernel._KERNEL.library() is not None:
+    if compiled and KERNEL._KERNEL.library() is not None:
         assert values[0, :, 2, 3].isnan().all()
     assert values.isfinite().sum() >= 41 * 8
 
 
 def test_it_says_what_does_the_work():
-    assert "torch operations" in (said := _reading_kernel.kernel_status()) or "kernel" in said
+    assert "torch operations" in (said := KERNEL.kernel_status()) or "kernel" in said

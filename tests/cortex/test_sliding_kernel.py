@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from calcarine.cortex import _sliding_kernel
+from calcarine.cortex import _sliding_kernel as KERNEL
 from calcarine.cortex._sliding_kernel import compare, correlate, halve, neighbours
 
 RELATIVE = {torch.float32: 1e-5, torch.float64: 1e-13}
-
-
-@pytest.fixture
-def kernel():
-    if _sliding_kernel._KERNEL.library() is None:
-        pytest.skip(_sliding_kernel.kernel_status())
-
-
-def by_torch(monkeypatch: pytest.MonkeyPatch, function):
-    with monkeypatch.context() as patch:
-        patch.setattr(_sliding_kernel, "_KERNEL", SimpleNamespace(library=lambda: None))
-        return function()
 
 
 def random(shape: tuple[int, ...], dtype: torch.dtype, seed: int = 0) -> Tensor:
@@ -71,7 +57,7 @@ def plainly(first, second, shift, known, window) -> tuple[float, float]:
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("masks", [0, 1, 2])
-def test_comparison_is_the_mean_of_what_is_known_in_both(compiled, masks, monkeypatch):
+def test_comparison_is_the_mean_of_what_is_known_in_both(compiled, masks, by_torch):
     first, second = random((2, 9, 11), torch.double), random((2, 9, 11), torch.double, 1)
     shifts = torch.tensor([[[0, 0], [3, -2]], [[-7, 1], [40, 0]]])
     known = (random((masks or 1, 9, 11), torch.double, 2) > -0.8).double() if masks else None
@@ -80,7 +66,7 @@ def test_comparison_is_the_mean_of_what_is_known_in_both(compiled, masks, monkey
     def found() -> Tensor:
         return compare(first, second, shifts, 1, known, window, least=0.3)
 
-    cost = found() if compiled else by_torch(monkeypatch, found)
+    cost = found() if compiled else by_torch(found)
     assert cost.shape == (2, 2, 9)
     assert cost.isinf().any()
     everywhere = torch.ones(1, 9, 11)
@@ -96,7 +82,7 @@ def test_comparison_is_the_mean_of_what_is_known_in_both(compiled, masks, monkey
 
 @pytest.mark.parametrize("dtype", RELATIVE, ids=str)
 @pytest.mark.parametrize("size", [(255, 301), (16, 70)])
-def test_kernel_and_torch_agree_on_large_planes(kernel, monkeypatch, dtype, size):
+def test_kernel_and_torch_agree_on_large_planes(kernel, by_torch, dtype, size):
     first, second = random((3, *size), dtype), random((3, *size), dtype, 1)
     known = (random((1, *size), dtype, 2) > -1).to(dtype)
     shifts = torch.tensor([[[0, 0]], [[9, -8]], [[-1, 3]]])
@@ -104,12 +90,12 @@ def test_kernel_and_torch_agree_on_large_planes(kernel, monkeypatch, dtype, size
     def found() -> Tensor:
         return compare(first, second, shifts, 2, known)
 
-    assert torch.allclose(found(), by_torch(monkeypatch, found), rtol=RELATIVE[dtype])
+    assert torch.allclose(found(), by_torch(found), rtol=RELATIVE[dtype])
 
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("masks", [1, 2])
-def test_halving_averages_what_is_known(compiled, masks, monkeypatch):
+def test_halving_averages_what_is_known(compiled, masks, by_torch):
     frames = random((2, 2, 1, 9, 14), torch.double)
     planes = frames[:, 1]  # with gaps between the items
     known = (random((masks, 1, 9, 14), torch.double, 1) > -0.5).double()
@@ -118,7 +104,7 @@ def test_halving_averages_what_is_known(compiled, masks, monkeypatch):
     def found() -> tuple[Tensor, Tensor]:
         return halve(planes, known)
 
-    halved, all_known = found() if compiled else by_torch(monkeypatch, found)
+    halved, all_known = found() if compiled else by_torch(found)
     assert halved.shape == (2, 1, 4, 7)
     assert all_known.shape == (masks, 1, 4, 7)
     squares = (known * planes)[..., :8, :].unflatten(2, (4, 2)).unflatten(4, (7, 2)).sum((3, 5))
@@ -130,4 +116,4 @@ def test_halving_averages_what_is_known(compiled, masks, monkeypatch):
 
 
 def test_it_says_what_does_the_work():
-    assert "torch operations" in (said := _sliding_kernel.kernel_status()) or "kernel" in said
+    assert "torch operations" in (said := KERNEL.kernel_status()) or "kernel" in said
