@@ -68,6 +68,20 @@ def registered(monkeypatch):
 GOOD = {"task": "dots", "name": "a", "shape": {"type": "bar", "length_px": 3}}
 
 
+@pytest.mark.parametrize("part", ["inhibition", "positions", "movement"])
+def test_a_word_that_yaml_takes_for_a_truth_value_stays_a_word(part, tmp_path):
+    """``true`` is what a part of the cortex is told by, with and without quotes."""
+    plain = recipe.load("color-64", [f"cortex.{part}=true"])
+    assert plain.to_dict()["cortex"][part] == "true"
+    plain.build_task()
+    assert plain.to_dict() == recipe.load("color-64", [f"cortex.{part}='true'"]).to_dict()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(plain.to_yaml())
+    assert recipe.load(path).to_dict() == plain.to_dict()
+    with pytest.raises(RecipeError, match=f"cortex.{part}: input should be"):
+        recipe.load("color-64", [f"cortex.{part}=false"])
+
+
 def test_the_signature_is_the_schema():
     fields = recipe.schema(Dot).model_fields
     assert list(fields) == ["radius_px", "label", "type"]

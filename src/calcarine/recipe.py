@@ -125,7 +125,14 @@ def _recipe_type(hint: Any) -> Any:
         return None
     if isinstance(hint, type) and (registry.registered_name(hint) or issubclass(hint, BaseModel)):
         return schema(hint)
+    if origin is Literal and {"true", "false"} & set(typing.get_args(hint)):
+        return Annotated[hint, BeforeValidator(_as_word)]
     return hint
+
+
+def _as_word(data: Any) -> Any:
+    """Return the word that YAML took for a truth value."""
+    return str(data).lower() if isinstance(data, bool) else data
 
 
 def _default_type(hint: Any) -> DefaultType | None:
