@@ -68,6 +68,16 @@ def registered(monkeypatch):
 GOOD = {"task": "dots", "name": "a", "shape": {"type": "bar", "length_px": 3}}
 
 
+def test_a_folder_is_no_recipe(tmp_path, monkeypatch):
+    """A folder with the name of a recipe does not hide it; any other is told from a file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("color-64", "mine"):
+        (tmp_path / name).mkdir()
+    assert recipe.load("color-64").to_dict()["name"] == "color-64"
+    with pytest.raises(FileFormatError, match="train --run mine --resume"):
+        recipe.load("mine")
+
+
 @pytest.mark.parametrize("part", ["inhibition", "positions", "movement"])
 def test_a_word_that_yaml_takes_for_a_truth_value_stays_a_word(part, tmp_path):
     """``true`` is what a part of the cortex is told by, with and without quotes."""

@@ -293,8 +293,13 @@ def load(source: str | Path | Mapping[str, Any], overrides: Sequence[str] = ()) 
 
 def _read(source: str | Path) -> dict[str, Any]:
     path = Path(source)
-    if path.suffix not in (".yaml", ".yml") and not path.exists():
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
         if str(source) not in recipe_names():
+            if path.is_dir():
+                raise FileFormatError(
+                    f"{source} is a folder, not a recipe. If it is a run, continue it with "
+                    f"`calcarine train --run {source} --resume`, or give its recipe.yaml."
+                )
             raise UnknownNameError("recipe", str(source), recipe_names())
         text = (resources.files("calcarine") / "recipes" / f"{source}.yaml").read_text()
     else:
