@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -297,8 +298,8 @@ def _read(source: str | Path) -> dict[str, Any]:
         if str(source) not in recipe_names():
             if path.is_dir():
                 raise FileFormatError(
-                    f"{source} is a folder, not a recipe. If it is a run, continue it with "
-                    f"`calcarine train --run {source} --resume`, or give its recipe.yaml."
+                    f"{source} is a folder, not a recipe. If it is a run, give its recipe.yaml or "
+                    f"continue it: calcarine train --run {shlex.quote(str(source))} --resume"
                 )
             raise UnknownNameError("recipe", str(source), recipe_names())
         text = (resources.files("calcarine") / "recipes" / f"{source}.yaml").read_text()

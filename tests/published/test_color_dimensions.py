@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from calcarine import recipe
-from calcarine.probes import ColorMatching, color_matching
+from calcarine.probes import ColorMatching, color_matching, movement_readout
 from calcarine.report.cortex_readouts import cortex_readouts
 from calcarine.stimuli import ImagePatches
 from calcarine.training import fit, open_run
@@ -124,9 +124,9 @@ def exact_movements(task: ColorVisionTask, largest_px: int, pairs: int = 256) ->
     eye.max_shift_px = largest_px
     draw = torch.Generator().manual_seed(1)
     photographs = ImagePatches(size=eye.window + 2 * largest_px).draw(pairs, draw)
-    exact = []
+    told, true = [], []
     for some in photographs.split(16):
         seen = eye(task.space.linear_to_cones(task.space.srgb_to_linear(some)), draw)
-        error = (task.cortex.estimate(seen.optic_nerve) - seen.eye_shift) * eye.window / 2
-        exact.append((error.abs() < 0.5).all(dim=-1).flatten())
-    return float(torch.cat(exact).double().mean())
+        told.append(task.cortex.estimate(seen.optic_nerve))
+        true.append(seen.eye_shift)
+    return movement_readout(torch.cat(told), torch.cat(true), field_px=eye.window).exact
